@@ -1,0 +1,1 @@
+"""Data that every room shares: requests, sampling parameters, the forest, errors, configuration."""
