@@ -1,0 +1,119 @@
+"""What a request gives back: texts, tokens, scores, the tree, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(kw_only=True)
+class Usage:
+    """What a request cost.
+
+    `kv_bytes_read` is what attention read for it, KV shared with other branches divided among
+    them; `kv_bytes_per_branch` is what decoding each branch alone would have read.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    computed_tokens: int = 0
+    steps: int = 0
+    preemptions: int = 0
+    kv_bytes_read: int = 0
+    kv_bytes_per_branch: int = 0
+    queue_s: float = 0.0
+    first_token_s: float | None = None
+    total_s: float = 0.0
+
+    @property
+    def kv_saving(self) -> float:
+        """How many times fewer KV bytes were read than branch by branch; 1.0 when nothing was."""
+        return self.kv_bytes_per_branch / self.kv_bytes_read if self.kv_bytes_read else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLogprob:
+    """The log-probability of one token and, when asked, the most probable tokens at its place.
+
+    Natural log of the model's own distribution, before temperature, penalties and filters.
+    """
+
+    token_id: int
+    logprob: float
+    rank: int
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(kw_only=True)
+class CompletionOutput:
+    """One finished (or still growing) branch."""
+
+    index: int
+    text: str
+    token_ids: list[int]
+    cumulative_logprob: float
+    logprobs: list[TokenLogprob] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    seed: int = 0
+    score: float | None = None
+
+
+@dataclass(kw_only=True)
+class RequestOutput:
+    """A prompt with its branches. `error` holds the message when the request itself failed."""
+
+    request_id: int
+    prompt: str | None
+    prompt_token_ids: list[int]
+    outputs: list[CompletionOutput]
+    finished: bool
+    usage: Usage
+    prompt_logprobs: list[TokenLogprob | None] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOutput:
+    """Log-probability of one continuation of a prompt, token by token (natural log)."""
+
+    token_ids: list[int]
+    token_logprobs: list[TokenLogprob]
+
+    @property
+    def logprob(self) -> float:
+        """Log-probability of the whole continuation."""
+        return sum(t.logprob for t in self.token_logprobs)
+
+
+@dataclass(kw_only=True)
+class TreeNode:
+    """One node of a finished search tree, as exported: a span of generated tokens."""
+
+    id: int
+    parent: int | None
+    token_ids: list[int]
+    text: str
+    state: str
+    cumulative_logprob: float
+    score: float | None = None
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(kw_only=True)
+class SearchResult:
+    """The outcome of a search: the best branch, all returned branches, the tree and its cost."""
+
+    request_id: int
+    prompt: str | None
+    prompt_token_ids: list[int]
+    best: CompletionOutput | None
+    outputs: list[CompletionOutput]
+    tree: list[TreeNode]
+    usage: Usage
+    stats: dict[str, float | int | str] = field(default_factory=dict)
+    solved: bool = False
+    error: str | None = None

@@ -1,0 +1,160 @@
+"""The controller protocol: how an algorithm grows a tree without knowing the engine.
+
+The engine calls `advance(tree, events)` once at the start (with `Started`) and again after every
+step that brought events for this tree; the controller answers with actions. It holds no KV, reads
+no clock of its own and never imports torch, so it runs against a scripted model in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from ramify.core.outputs import TokenLogprob
+from ramify.core.params import SamplingParams
+from ramify.search.tree import TreeView
+
+Tokens: TypeAlias = tuple[int, ...] | str
+"""Token ids, or text that the engine encodes without special tokens."""
+
+
+# ── actions: what a controller asks for ──────────────────────────────────────────────────────────
+@dataclass(frozen=True, kw_only=True)
+class Expand:
+    """Grow k new branches from a node; `Spawned` names them, one `Finished` each ends them."""
+
+    node: int
+    k: int
+    params: SamplingParams
+    tag: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Append:
+    """Make a child holding given tokens; `Appended` comes when they are computed.
+
+    `top` asks for that many most probable next tokens after the last one; `logprobs` asks for the
+    log-probability of each appended token with this many alternatives.
+    """
+
+    node: int
+    tokens: Tokens
+    top: int = 0
+    logprobs: int | None = None
+    tag: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Ask the model about a node: what follows `suffix` there. Leaves no trace in the tree.
+
+    `Scored` brings the log-probabilities of `labels` (single tokens) and the `top` most probable
+    next tokens. An empty suffix asks about the node itself.
+    """
+
+    node: int
+    suffix: Tokens = ()
+    labels: Sequence[int | str] = ()
+    top: int = 0
+    tag: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Attach a score to a node, for results and for whoever watches the tree."""
+
+    node: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """Cut a node with everything below it; its KV is freed at once and never cached."""
+
+    node: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Close:
+    """Promise not to grow from this node again; what hangs below it lives on."""
+
+    node: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """End the search. Every growing branch is cut; `outputs` become the result, best first."""
+
+    outputs: Sequence[int] = ()
+    solved: bool = False
+    stats: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+Action: TypeAlias = Expand | Append | Score | Mark | Prune | Close | Finish
+
+
+# ── events: what a controller learns ─────────────────────────────────────────────────────────────
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The tree exists; `root` holds the prompt."""
+
+    root: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spawned:
+    """The branches of an `Expand`, each with its first token."""
+
+    parent: int
+    nodes: tuple[int, ...]
+    tag: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A branch ended by a stop or its length; the tree's node says which."""
+
+    node: int
+    tag: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appended:
+    """The child made by an `Append` is computed."""
+
+    node: int
+    parent: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+    top: tuple[tuple[int, float], ...] = ()
+    tag: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """The answer to a `Score`: natural-log probabilities, labels in the order asked."""
+
+    node: int
+    logprobs: tuple[float, ...] = ()
+    top: tuple[tuple[int, float], ...] = ()
+    tag: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """An action could not be carried out (for instance a path longer than the pool)."""
+
+    node: int
+    reason: str
+    tag: object = None
+
+
+Event: TypeAlias = Started | Spawned | Finished | Appended | Scored | Failed
+
+
+class Controller(Protocol):
+    """Decides how one tree grows. State lives in the controller object; one object, one tree."""
+
+    def advance(self, tree: TreeView, events: Sequence[Event]) -> Sequence[Action]:
+        """Answer events with actions; called again only when new events have come."""
+        ...
