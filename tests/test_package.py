@@ -1,0 +1,114 @@
+"""The package as a whole: its public face, what ships with it, and what its rooms may pull in."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import setuptools
+
+import ramify
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "ramify"
+# policies, controllers, the cache and the task generators run on a CPU in microseconds
+ROOMS_WITHOUT_TORCH = ["core", "cache", "scheduling", "search", "zoo"]
+# only kernel bodies and the code that launches them may know triton
+ROOMS_WITH_TRITON = ("attention/kernels/", "attention/backends/")
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a fresh interpreter with this one's import path."""
+    setup = f"import sys; sys.path[:] = {sys.path!r}\n"
+    command = [sys.executable, "-c", setup + code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_all_equals_the_visible_names() -> None:
+    language = {"annotations", "TYPE_CHECKING"}
+    visible = {
+        name
+        for name in dir(ramify)
+        if not name.startswith("_") and not isinstance(getattr(ramify, name), ModuleType)
+    }
+    assert sorted(visible - language) == sorted(ramify.__all__)
+    assert len(set(ramify.__all__)) == len(ramify.__all__)
+
+
+def test_star_import_gives_every_public_name() -> None:
+    namespace: dict[str, object] = {}
+    exec("from ramify import *", namespace)
+    assert set(ramify.__all__) <= namespace.keys()
+
+
+def test_package_data_ships(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask setuptools what a wheel would hold: the type marker, the bundled model, its problems."""
+    monkeypatch.chdir(ROOT)
+    distribution = setuptools.Distribution()
+    distribution.parse_config_files(["pyproject.toml"])
+    distribution.include_package_data = (
+        False  # globs only: the manifest would write beside the source
+    )
+    build = distribution.get_command_obj("build_py")
+    build.ensure_finalized()
+    shipped = {
+        Path(folder).joinpath(name).relative_to(Path("src/ramify")).as_posix()
+        for _, folder, _, names in build.data_files
+        for name in names
+    }
+    model = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert {"py.typed", "zoo/README.md", *(f"zoo/ramify-tiny/{name}" for name in model)} <= shipped
+    assert any(name.startswith("zoo/problems/") for name in shipped)
+
+
+def test_every_module_imports_where_triton_is_absent() -> None:
+    result = run_python(
+        "import sys, importlib, pkgutil\n"
+        "sys.modules['triton'] = None\n"
+        "import ramify\n"
+        "names = [m.name for m in pkgutil.walk_packages(ramify.__path__, 'ramify.')]\n"
+        "skip = ('ramify.attention.kernels.', 'ramify.attention.backends.triton')\n"
+        "names = [n for n in names if not n.startswith(skip) and not n.endswith('__main__')]\n"
+        "assert 'ramify.attention.reference' in names, names\n"
+        "for name in names: importlib.import_module(name)\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("room", ROOMS_WITHOUT_TORCH)
+def test_pure_rooms_do_not_import_torch(room: str) -> None:
+    code = f"import ramify.{room}, sys; print([m for m in ('torch', 'triton') if m in sys.modules])"
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Top-level packages that a file imports anywhere, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_only_kernels_and_backends_import_triton() -> None:
+    files = {path.relative_to(SOURCE).as_posix(): path for path in SOURCE.rglob("*.py")}
+    assert "core/errors.py" in files
+    guilty = [
+        name
+        for name, path in files.items()
+        if not name.startswith(ROOMS_WITH_TRITON) and "triton" in imported_names(path)
+    ]
+    assert guilty == []
+
+
+def test_core_knows_no_http() -> None:
+    libraries = {"fastapi", "uvicorn", "starlette", "http", "httpx", "urllib", "requests"}
+    for path in (SOURCE / "core").rglob("*.py"):
+        assert not libraries & set(imported_names(path)), path.name
