@@ -45,7 +45,7 @@ types: $(READY)
 
 floors: $(READY)
 	@echo "== floors"
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 check:
 	@.ci/run
@@ -84,7 +84,7 @@ $(READY): pyproject.toml constraints.txt
 	  echo "   1/3 virtual environment in $(VENV) with $$("$$python" --version)"; \
 	  "$$python" -m venv --clear $(VENV); \
 	else echo "   1/3 virtual environment in $(VENV) exists, kept"; fi; \
-	pip="$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt"; \
+	pip="$(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt"; \
 	echo "   2/3 PyTorch ($$(sed -n 's/^torch==//p' constraints.txt)), the large one"; \
 	$$pip numpy torch; \
 	echo "   3/3 the other libraries, the development tools and Ramify itself"; \
