@@ -1,0 +1,263 @@
+"""One step's snapshot of every live tree: which rows ask, and which cache slots they may see.
+
+Row r sits at node query_node[r]. It sees every token of that node's ancestors and the first
+query_len[r] tokens of its own node. A plain request is a chain; a prefill chunk is one row per
+token of its node, with growing query_len.
+
+In depth-first preorder the rows at a node or below it are one interval [lo, hi), so two integers
+replace a mask over rows. Inside the interval the node's own rows come first, by growing query_len;
+own rows see a prefix of the node and every row below sees all of it. Hence for token t of node v
+
+    rows that see it  =  ordered rows [first_row(v, t), row_hi[v])
+    and a row of [row_lo[v], row_hi[v]) sees it  exactly when  node_start[v] + t <= row_position
+
+Axis letters: N nodes, R runs, Q rows. Numpy only; derived arrays are computed once, on first use.
+Source: DeFT, Yao et al. 2025 (grouping by KV), with intervals in place of its bit masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from ramify.core.errors import InputError, expected_got
+from ramify.core.forest_check import as_int_array, check_forest, check_same_length
+from ramify.core.forest_order import ancestor_counts, ancestor_sums, preorder
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+Runs = Sequence[Sequence[tuple[int, int]]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Forest:
+    """Nodes, their cache slots and the rows of one step. Arrays are never modified.
+
+    The constructor itself checks nothing but shapes, by assert: it is the engine's fast way in.
+    Users come through `from_nodes`, which validates; `validate()` does so for any forest.
+    """
+
+    parent: npt.NDArray[np.int32]  # [N], -1 at a root; nodes in any order
+    length: IntArray  # [N] tokens of the node, 0 allowed
+    run_indptr: IntArray  # [N + 1], CSR over the runs
+    run_begin: IntArray  # [R] first slot of the run
+    run_len: IntArray  # [R] slots; a node's runs, joined, hold its tokens in order
+    query_node: IntArray  # [Q]
+    query_len: IntArray  # [Q] tokens of its own node that the row sees
+
+    def __post_init__(self) -> None:
+        assert self.length.shape == self.parent.shape, "length and parent differ in shape"
+        assert len(self.run_indptr) == len(self.parent) + 1, "run_indptr must have N + 1 elements"
+        assert self.run_begin.shape == self.run_len.shape, "run_begin and run_len differ in shape"
+        assert self.query_node.shape == self.query_len.shape, "query arrays differ in shape"
+
+    @classmethod
+    def from_nodes(
+        cls,
+        parent: npt.ArrayLike,
+        length: npt.ArrayLike,
+        kv_begin: npt.ArrayLike | None = None,
+        query_node: npt.ArrayLike = (),
+        query_len: npt.ArrayLike | None = None,
+        *,
+        runs: Runs | None = None,
+    ) -> Forest:
+        """Build and validate a forest.
+
+        Args:
+            parent: [N] parent node, -1 at a root. A child may precede its parent.
+            length: [N] tokens per node.
+            kv_begin: [N] first slot, for nodes whose tokens lie in one run. Excludes `runs`.
+            query_node: [Q] node of each row.
+            query_len: [Q] tokens of its own node that each row sees; default all of them.
+            runs: per node a list of (first slot, number of slots), in token order.
+        Raises:
+            InputError: a cycle, an orphan, a negative length, runs that do not add up to the
+                length, a slot used twice, a row out of range, or arrays of unequal length.
+        """
+        parents = as_int_array("parent", parent, np.int32)
+        lengths = as_int_array("length", length, np.int64)
+        check_same_length("length", lengths, len(parents))
+        indptr, begin, run_len = _runs_of(lengths, kv_begin, runs)
+        nodes = as_int_array("query_node", query_node, np.int64)
+        if query_len is None:
+            inside = (nodes >= 0) & (nodes < len(lengths))
+            lens = np.zeros(len(nodes), dtype=np.int64)
+            lens[inside] = lengths[nodes[inside]]
+        else:
+            lens = as_int_array("query_len", query_len, np.int64)
+            check_same_length("query_len", lens, len(nodes))
+        forest = cls(
+            parent=parents,
+            length=lengths,
+            run_indptr=indptr,
+            run_begin=begin,
+            run_len=run_len,
+            query_node=nodes,
+            query_len=lens,
+        )
+        forest.validate()
+        return forest
+
+    def validate(self) -> None:
+        """Raise InputError on the first broken rule; see `from_nodes`."""
+        check_forest(self)
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return len(self.parent)
+
+    @property
+    def num_rows(self) -> int:
+        """Q."""
+        return len(self.query_node)
+
+    @cached_property
+    def _preorder(self) -> tuple[IntArray, IntArray]:
+        return preorder(self.parent)
+
+    @property
+    def node_rank(self) -> IntArray:
+        """[N] place of each node in depth-first preorder (siblings and roots by index)."""
+        return self._preorder[0]
+
+    @cached_property
+    def node_order(self) -> IntArray:
+        """[N] nodes in depth-first preorder."""
+        order = np.empty(self.num_nodes, dtype=np.int64)
+        order[self.node_rank] = np.arange(self.num_nodes)
+        return order
+
+    @cached_property
+    def node_start(self) -> IntArray:
+        """[N] tokens before the node on its path: the position of its first token."""
+        return ancestor_counts(self.parent, self.length)
+
+    @cached_property
+    def row_order(self) -> IntArray:
+        """[Q] rows in preorder of their nodes, by query_len inside a node, stable."""
+        return np.lexsort((self.query_len, self.node_rank[self.query_node]))
+
+    @cached_property
+    def row_position(self) -> IntArray:
+        """[Q] position of each row's own token on its path; -1 where the row sees nothing."""
+        return self.node_start[self.query_node] + self.query_len - 1
+
+    @cached_property
+    def _rows_before_rank(self) -> IntArray:
+        """[N + 1] number of ordered rows whose node comes before each place in preorder."""
+        count = np.bincount(self.node_rank[self.query_node], minlength=self.num_nodes)
+        return np.append(0, np.cumsum(count))
+
+    @cached_property
+    def row_lo(self) -> IntArray:
+        """[N] first ordered row at the node or below it."""
+        return self._rows_before_rank[self.node_rank]
+
+    @cached_property
+    def row_hi(self) -> IntArray:
+        """[N] one past the last ordered row at the node or below it."""
+        return self._rows_before_rank[self._preorder[1]]
+
+    @cached_property
+    def own_hi(self) -> IntArray:
+        """[N] one past the node's own rows, which are [row_lo, own_hi)."""
+        return self._rows_before_rank[self.node_rank + 1]
+
+    @cached_property
+    def _row_key(self) -> IntArray:
+        """[Q] rising key of the ordered rows: place of the node, then query_len."""
+        rank = self.node_rank[self.query_node] * self._key_step
+        return (rank + self.query_len)[self.row_order]
+
+    @cached_property
+    def _key_step(self) -> int:
+        return int(self.length.max(initial=0)) + 1
+
+    def first_row(self, node: IntArray, offset: IntArray) -> IntArray:
+        """First ordered row that sees token `offset` of `node`; row_hi[node] ends the interval."""
+        key = self.node_rank[node] * self._key_step + offset
+        return np.searchsorted(self._row_key, key, side="right")
+
+    @cached_property
+    def visible_len(self) -> IntArray:
+        """[N] tokens of each node that some row sees (a prefix of the node)."""
+        seen = np.where(self.row_hi > self.own_hi, self.length, 0)
+        np.maximum.at(seen, self.query_node, self.query_len)
+        return seen
+
+    @cached_property
+    def path_len(self) -> IntArray:
+        """[Q] tokens each row sees."""
+        return self.row_position + 1
+
+    @cached_property
+    def path_tokens(self) -> int:
+        """Tokens read when every row reads its own path."""
+        return int(self.path_len.sum())
+
+    @cached_property
+    def unique_tokens(self) -> int:
+        """Tokens that at least one row sees."""
+        return int(self.visible_len.sum())
+
+    @cached_property
+    def row_share(self) -> FloatArray:
+        """[Q] sum over the tokens a row sees of 1 / (rows that see the token).
+
+        The shares of all rows add up to unique_tokens: they attribute shared reads to requests.
+        """
+        node = self.query_node[self.row_order]
+        seen = self.query_len[self.row_order]
+        place = np.arange(self.num_rows)
+        is_first = place == self.row_lo[node]
+        # tokens that this row sees and the own row before it does not are seen by rows [place, hi)
+        fresh = seen - np.where(is_first, 0, np.append(0, seen[:-1]))
+        running = np.append(0.0, np.cumsum(fresh / (self.row_hi[node] - place)))
+        own = running[1:] - running[self.row_lo[node]]
+        below = self.row_hi - self.own_hi
+        rest = np.where(self.own_hi > self.row_lo, self.length - self._own_max, self.length)
+        whole = running[self.own_hi] - running[self.row_lo]
+        whole = np.where(below > 0, whole + rest / np.maximum(below, 1), 0.0)
+        share = np.empty(self.num_rows)
+        share[self.row_order] = own + ancestor_sums(self.parent, whole)[node]
+        return share
+
+    @cached_property
+    def _own_max(self) -> IntArray:
+        """[N] largest query_len among the node's own rows, 0 without any."""
+        largest = np.zeros(self.num_nodes, dtype=np.int64)
+        np.maximum.at(largest, self.query_node, self.query_len)
+        return largest
+
+    @property
+    def own_visible_len(self) -> IntArray:
+        """[N] tokens of each node that its own rows see; 0 for a node without rows."""
+        return self._own_max
+
+
+def _runs_of(
+    lengths: IntArray, kv_begin: npt.ArrayLike | None, runs: Runs | None
+) -> tuple[IntArray, IntArray, IntArray]:
+    """CSR of runs from one first slot per node, or from explicit lists."""
+    if (kv_begin is None) == (runs is None):
+        got = "neither" if runs is None else "both"
+        raise InputError(expected_got("kv_begin, runs", "exactly one of the two", got))
+    if runs is None:
+        assert kv_begin is not None
+        begin = as_int_array("kv_begin", kv_begin, np.int64)
+        check_same_length("kv_begin", begin, len(lengths))
+        return np.arange(len(lengths) + 1, dtype=np.int64), begin, lengths
+    if len(runs) != len(lengths):
+        raise InputError(expected_got("runs", f"{len(lengths)} lists", len(runs)))
+    flat = [pair for node_runs in runs for pair in node_runs]
+    if any(len(pair) != 2 for pair in flat):
+        raise InputError(expected_got("runs", "pairs (first slot, slots)", flat))
+    indptr = np.append(0, np.cumsum([len(node_runs) for node_runs in runs])).astype(np.int64)
+    begin = as_int_array("runs first slot", [pair[0] for pair in flat], np.int64)
+    return indptr, begin, as_int_array("runs slots", [pair[1] for pair in flat], np.int64)

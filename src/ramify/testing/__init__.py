@@ -1,0 +1,1 @@
+"""Input factories and comparisons shared by tests, benchmarks and users."""
