@@ -1,0 +1,8 @@
+"""The KV cache as one token tree: extents of slots, live branches and the prefix cache together."""
+
+from ramify.cache.node import Cursor, Node
+from ramify.cache.slots import Extent, SlotAllocator
+from ramify.cache.snapshot import build_forest
+from ramify.cache.tree import TokenTree
+
+__all__ = ["Cursor", "Extent", "Node", "SlotAllocator", "TokenTree", "build_forest"]

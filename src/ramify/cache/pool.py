@@ -1,0 +1,213 @@
+"""Who owns which slot: growth reservations, eviction, and the counters that admission looks at.
+
+Every slot is free, reserved by one node for its growth, or owned by one node. Under pressure the
+reservations are taken back first, then the prefix cache is evicted, least recently used leaf first.
+"""
+
+from __future__ import annotations
+
+from ramify.cache.lru import EvictionQueue
+from ramify.cache.node import Node
+from ramify.cache.slots import Extent, SlotAllocator, cut, join, num_slots_in
+from ramify.core.errors import InputError, OutOfSlots, expected_got
+
+
+class NodePool:
+    """Slots of the nodes of one `TokenTree`, whose metadata it never changes except to evict leaves.
+
+    Args:
+        num_slots: size of the KV pool.
+        reserve: slots a growing node reserves ahead at first; it doubles with the node. 0 turns
+            reservations off.
+        reserve_cap: most slots a node reserves for growth.
+    Raises:
+        InputError: a negative size.
+    """
+
+    def __init__(self, num_slots: int, *, reserve: int, reserve_cap: int) -> None:
+        for name, value in (("reserve", reserve), ("reserve_cap", reserve_cap)):
+            if value < 0:
+                raise InputError(expected_got(name, "an int >= 0", value))
+        self.allocator = SlotAllocator(num_slots)
+        self.reserve = reserve
+        self.reserve_cap = reserve_cap
+        self.num_reserved = 0
+        self.num_evictable = 0
+        self.queue = EvictionQueue()
+        self.reserving: dict[Node, None] = {}  # nodes with a reservation, oldest first
+
+    @property
+    def num_free(self) -> int:
+        """Slots that are neither owned nor reserved."""
+        return self.allocator.num_free
+
+    @property
+    def available(self) -> int:
+        """Slots a request can get: free ones, reservations and what may be evicted."""
+        return self.allocator.num_free + self.num_reserved + self.num_evictable
+
+    def ensure(self, node: Node, end: int) -> None:
+        """Give `node.tokens[:end]` slots, in place where possible. All or nothing.
+
+        Raises:
+            OutOfSlots: even after eviction too few slots would be free; nothing was changed.
+        """
+        assert node.ref > 0, "only a live node may grow"
+        assert end <= len(node.tokens), expected_got("end", f"<= {len(node.tokens)}", end)
+        need = end - node.num_slots
+        if need <= 0:
+            return
+        if need > self.available:
+            raise OutOfSlots(need, self.available)
+        self.hand_over(node)
+        need -= self._use_reservation(node, need)
+        if need:
+            self._make_room(need)
+            owned, spare = cut(self._allocate(node, need), need)
+            node.extents = join(node.extents, owned)
+            self.set_reservation(node, spare)
+
+    def hand_over(self, child: Node) -> None:
+        """Move the parent's unused reservation to a child without slots, so the line stays contiguous."""
+        parent = child.parent
+        if parent is None or child.extents or child.reserved or not parent.reserved:
+            return
+        if parent.num_slots == len(parent.tokens):
+            reserved = parent.reserved
+            self.set_reservation(parent, [])
+            self.set_reservation(child, reserved)
+
+    def set_reservation(self, node: Node, extents: list[Extent]) -> None:
+        """Book `extents` as the node's reservation in place of the present one, without freeing any."""
+        self.num_reserved += num_slots_in(extents) - num_slots_in(node.reserved)
+        node.reserved = extents
+        if extents:
+            self.reserving.setdefault(node)
+        else:
+            self.reserving.pop(node, None)
+
+    def free_reservation(self, node: Node) -> None:
+        """Give the node's unused room back to the allocator."""
+        reserved = node.reserved
+        self.set_reservation(node, [])
+        self.allocator.free(reserved)
+
+    def truncate(self, node: Node, num_slots: int) -> None:
+        """Free the node's reservation and its slots beyond the first `num_slots`."""
+        self.free_reservation(node)
+        node.extents, tail = cut(node.extents, num_slots)
+        self.allocator.free(tail)
+        node.num_computed = min(node.num_computed, num_slots)
+
+    def split(self, node: Node, offset: int) -> Node:
+        """`Node.split`, after which the right half is booked as the one that holds the reservation."""
+        upper = node.split(offset)
+        if upper.reserved:
+            del self.reserving[node]
+            self.reserving[upper] = None
+        return upper
+
+    def absorb_child(self, node: Node) -> None:
+        """`Node.absorb_child`; of two reservations the one that the longer line can grow into stays."""
+        child = node.children[0]
+        if child.extents or child.reserved:
+            self.free_reservation(node)
+        reserved = node.reserved or child.reserved
+        self.set_reservation(node, [])
+        self.set_reservation(child, [])
+        self.queue.forget(node.absorb_child())
+        self.set_reservation(node, reserved)
+        self.queue.offer(node)
+
+    def remove(self, node: Node) -> None:
+        """Free all that a childless node holds and take it off its parent."""
+        assert not node.children, "a node with children cannot be removed"
+        assert node.parent is not None, "the node is not in the tree"
+        self.truncate(node, 0)
+        node.parent.detach(node)
+        self.queue.forget(node)
+
+    def retire(self, node: Node) -> None:
+        """Count a node as evictable: its last path ended, its content stays in the prefix cache."""
+        assert node.ref == 0, "a node with live paths cannot retire"
+        self.free_reservation(node)
+        self.num_evictable += node.num_slots
+        self.queue.offer(node)
+
+    def revive(self, node: Node) -> None:
+        """Undo `retire`: a path runs through the node again."""
+        self.num_evictable -= node.num_slots
+
+    def evict(self, num_slots: int) -> int:
+        """Evict least recently used leaves until `num_slots` more slots are free, or none is left.
+
+        Returns the slots freed, which may be more: a leaf goes as a whole.
+        """
+        freed = 0
+        while freed < num_slots and (leaf := self.queue.pop()) is not None:
+            parent = leaf.parent
+            assert parent is not None, "the hidden root is never queued"
+            freed += leaf.num_slots
+            self.num_evictable -= leaf.num_slots
+            self.remove(leaf)
+            self.queue.offer(parent)
+        return freed
+
+    def evict_subtree(self, node: Node) -> None:
+        """Evict a cached node and everything below it."""
+        for child in list(node.children):
+            self.evict_subtree(child)
+        self.num_evictable -= node.num_slots
+        self.remove(node)
+
+    def _use_reservation(self, node: Node, need: int) -> int:
+        """Turn up to `need` reserved slots into slots of the node; returns how many."""
+        used, rest = cut(node.reserved, need)
+        self.set_reservation(node, rest)
+        node.extents = join(node.extents, used)
+        return num_slots_in(used)
+
+    def _make_room(self, need: int) -> None:
+        """Free slots until `need` are free: oldest reservations first, then the prefix cache."""
+        while self.num_free < need and self.reserving:
+            self.free_reservation(next(iter(self.reserving)))
+        if self.num_free < need:
+            self.evict(need - self.num_free)
+        assert self.num_free >= need, "the counters promised slots that are not there"
+
+    def _allocate(self, node: Node, need: int) -> list[Extent]:
+        """Take `need` slots, and room ahead that does not cost contiguity; first behind the line."""
+        ahead = self._room_ahead(node, need)
+        line_end = _line_end(node)
+        # a node without slots moves behind its parent only as a whole: half of it would cost a run
+        least = 1 if node.extents else need
+        taken: list[Extent] = []
+        if line_end is not None and self.allocator.free_at(line_end) >= least:
+            extent = self.allocator.extend(line_end, need + ahead)
+            taken += [extent] if extent else []
+        missing = need - num_slots_in(taken)
+        if missing > 0:
+            fitting = max(self.allocator.largest_free - missing, 0)
+            taken += self.allocator.alloc(missing + min(ahead, fitting))
+        return taken
+
+    def _room_ahead(self, node: Node, need: int) -> int:
+        """Slots worth reserving: the tokens still to come, and for a leaf as many as it already has.
+
+        Never more than a quarter of what stays free, so that reservations fade as the pool fills.
+        """
+        num_slots = node.num_slots + need
+        ahead = len(node.tokens) - num_slots
+        if not node.children and self.reserve:
+            ahead += min(self.reserve_cap, max(self.reserve, num_slots))
+        return min(ahead, (self.num_free - need) // 4)
+
+
+def _line_end(node: Node) -> int | None:
+    """The slot behind the node's last one, or behind its parent's when it has none itself."""
+    if node.extents:
+        return node.extents[-1].end
+    parent = node.parent
+    if parent is not None and parent.extents and parent.num_slots == len(parent.tokens):
+        return parent.extents[-1].end
+    return None

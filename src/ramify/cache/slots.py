@@ -1,0 +1,149 @@
+"""The extent allocator: slots are handed out in contiguous ranges, as a filesystem hands out blocks.
+
+Best fit with coalescing on free. A request fails only when fewer slots are free than asked: when no
+single free extent holds it, it gets several.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ramify.core.errors import InputError, OutOfSlots, expected_got
+
+
+class Extent(NamedTuple):
+    """A contiguous range of slots, half-open: `begin <= slot < end`."""
+
+    begin: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Number of slots in the range."""
+        return self.end - self.begin
+
+
+def num_slots_in(extents: Iterable[Extent]) -> int:
+    """Slots held by a list of extents together."""
+    return sum(end - begin for begin, end in extents)
+
+
+def cut(extents: Sequence[Extent], num_slots: int) -> tuple[list[Extent], list[Extent]]:
+    """Split a list of extents after its first `num_slots` slots (all of it when it holds fewer)."""
+    for i, (begin, end) in enumerate(extents):
+        if num_slots < end - begin:
+            middle = begin + num_slots
+            head = [*extents[:i], Extent(begin, middle)] if num_slots else list(extents[:i])
+            return head, [Extent(middle, end), *extents[i + 1 :]]
+        num_slots -= end - begin
+    return list(extents), []
+
+
+def join(left: Sequence[Extent], right: Sequence[Extent]) -> list[Extent]:
+    """Concatenate two lists of extents; where the next range begins at the last end, they fuse."""
+    joined = list(left)
+    for extent in right:
+        if joined and joined[-1].end == extent.begin:
+            joined[-1] = Extent(joined[-1].begin, extent.end)
+        else:
+            joined.append(extent)
+    return joined
+
+
+class SlotAllocator:
+    """Free extents of slots `0:num_slots`, found by size and by address.
+
+    Two sorted lists, searched by bisection; a change moves at most one list tail in memory.
+
+    Raises:
+        InputError: num_slots is negative.
+    """
+
+    def __init__(self, num_slots: int) -> None:
+        if num_slots < 0:
+            raise InputError(expected_got("num_slots", "an int >= 0", num_slots))
+        self.num_slots = num_slots
+        self.num_free = 0
+        self._begins: list[int] = []
+        self._end_of: dict[int, int] = {}
+        self._by_size: list[tuple[int, int]] = []  # (size, begin)
+        if num_slots:
+            self._insert(0, num_slots)
+
+    @property
+    def largest_free(self) -> int:
+        """Size of the largest free extent; 0 when nothing is free."""
+        return self._by_size[-1][0] if self._by_size else 0
+
+    def free_extents(self) -> list[Extent]:
+        """All free extents by address. No two of them touch."""
+        return [Extent(begin, self._end_of[begin]) for begin in self._begins]
+
+    def free_at(self, slot: int) -> int:
+        """Size of the free extent that begins exactly at `slot`; 0 when there is none."""
+        return self._end_of.get(slot, slot) - slot
+
+    def alloc(self, num_slots: int) -> list[Extent]:
+        """Take `num_slots` slots: the smallest free extent that holds them, else several.
+
+        Several extents come largest first, the last of them best-fitting what is still missing.
+
+        Raises:
+            OutOfSlots: fewer slots are free than asked; nothing was taken.
+        """
+        assert num_slots >= 0, expected_got("num_slots", ">= 0", num_slots)
+        if num_slots > self.num_free:
+            raise OutOfSlots(num_slots, self.num_free)
+        taken: list[Extent] = []
+        while num_slots:
+            place = min(bisect_left(self._by_size, (num_slots, 0)), len(self._by_size) - 1)
+            size, begin = self._by_size[place]
+            extent = self._take(begin, min(size, num_slots))
+            taken.append(extent)
+            num_slots -= extent.size
+        return taken
+
+    def extend(self, end_slot: int, num_slots: int) -> Extent | None:
+        """Take up to `num_slots` slots from `end_slot` on; None when `end_slot` begins no free extent.
+
+        For a node that grows in place: its last extent ends at `end_slot`.
+        """
+        size = min(self.free_at(end_slot), num_slots)
+        return self._take(end_slot, size) if size > 0 else None
+
+    def free(self, extents: Iterable[Extent]) -> None:
+        """Give slots back; neighbouring free extents fuse. Freeing a free slot is an assertion error."""
+        for begin, end in extents:
+            assert 0 <= begin < end <= self.num_slots, f"no such extent: [{begin}, {end})"
+            place = bisect_right(self._begins, begin)
+            before = self._begins[place - 1] if place else None
+            after = self._begins[place] if place < len(self._begins) else None
+            assert before is None or self._end_of[before] <= begin, f"double free at slot {begin}"
+            assert after is None or end <= after, f"double free at slot {after}"
+            if before is not None and self._end_of[before] == begin:
+                begin = self._remove(before).begin
+            if after == end:
+                end = self._remove(after).end
+            self._insert(begin, end)
+
+    def _take(self, begin: int, num_slots: int) -> Extent:
+        """Cut `num_slots` slots off the front of the free extent at `begin`."""
+        extent = self._remove(begin)
+        if extent.size > num_slots:
+            self._insert(begin + num_slots, extent.end)
+        return Extent(begin, begin + num_slots)
+
+    def _insert(self, begin: int, end: int) -> None:
+        insort(self._begins, begin)
+        insort(self._by_size, (end - begin, begin))
+        self._end_of[begin] = end
+        self.num_free += end - begin
+
+    def _remove(self, begin: int) -> Extent:
+        end = self._end_of.pop(begin)
+        del self._begins[bisect_left(self._begins, begin)]
+        del self._by_size[bisect_left(self._by_size, (end - begin, begin))]
+        self.num_free -= end - begin
+        return Extent(begin, end)

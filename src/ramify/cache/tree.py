@@ -1,0 +1,389 @@
+"""The token tree: live branches and the prefix cache in one structure.
+
+A hidden root holds every tree. A live path is a `Cursor`, which always ends at the end of a node: to
+fork inside a node is to split it, metadata only. When paths end, what remains is merged again.
+A node with no live path is part of the prefix cache; pruned branches never get there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ramify.cache.integrity import check_tree
+from ramify.cache.node import Cursor, Node
+from ramify.cache.pool import NodePool
+from ramify.cache.radix import best_twin, match_computed, match_known
+from ramify.cache.slots import cut
+from ramify.core.errors import InputError, expected_got
+
+
+class TokenTree:
+    """Every token whose K and V the pool holds, and every live path over them.
+
+    Args:
+        num_slots: slots of the KV pool, one token each.
+        reserve: slots a growing node reserves ahead at first, doubling with the node; 0 reserves none.
+        reserve_cap: most slots a node reserves for growth.
+    Raises:
+        InputError: a negative size.
+
+    Calls that change the tree (`open`, `fork`, `append`, `close`, `prune`, `unpin`) may split and merge
+    nodes: hold on to cursors, not to nodes. Not thread-safe. Source: design of slots and extents after
+    filesystems; prefix cache after SGLang's RadixAttention, Zheng et al. 2024.
+    """
+
+    def __init__(self, num_slots: int, *, reserve: int = 64, reserve_cap: int = 1024) -> None:
+        self.pool = NodePool(num_slots, reserve=reserve, reserve_cap=reserve_cap)
+        self.root = Node([])
+        self.cursors: dict[Cursor, None] = {}
+        self._clock = 0
+
+    # --- counters ------------------------------------------------------------------------------
+
+    @property
+    def num_slots(self) -> int:
+        """Size of the pool."""
+        return self.pool.allocator.num_slots
+
+    @property
+    def num_free(self) -> int:
+        """Slots neither owned nor reserved."""
+        return self.pool.num_free
+
+    @property
+    def num_reserved(self) -> int:
+        """Slots held for growth; they are taken back under pressure."""
+        return self.pool.num_reserved
+
+    @property
+    def evictable(self) -> int:
+        """Slots of the prefix cache that no live path uses and no pin protects."""
+        return self.pool.num_evictable
+
+    @property
+    def available(self) -> int:
+        """Slots that requests can still get: free + reserved + evictable. O(1)."""
+        return self.pool.available
+
+    # --- paths ---------------------------------------------------------------------------------
+
+    def open(self, tokens: Sequence[int], *, reuse: bool = True) -> Cursor:
+        """Begin a live path of `tokens`, on top of the longest computed prefix in the tree.
+
+        `cursor.matched` tells that prefix's length, which may be all of `tokens`; open `tokens[:-1]`
+        and append the last token to be sure that one is left to compute. No slot is allocated here.
+        With `reuse=False` the path is private: nothing is matched.
+        """
+        node, offset = match_computed(self.root, tokens) if reuse else (self.root, 0)
+        if offset < len(node.tokens):
+            node = self.pool.split(node, offset)
+        cursor = self._enter(node)
+        cursor.matched = cursor.length
+        self.append(cursor, tokens[cursor.matched :])
+        return cursor
+
+    def in_flight_match(self, tokens: Sequence[int]) -> int:
+        """Length of the longest prefix of `tokens` in the tree, counting tokens yet to be computed.
+
+        When it exceeds what `open` would match, a live path is about to compute the difference.
+        """
+        return match_known(self.root, tokens)
+
+    def fork(self, cursor: Cursor, at: int | None = None) -> Cursor:
+        """A second path over the first `at` tokens of `cursor`'s (default: all). Metadata only.
+
+        Raises:
+            InputError: `at` is negative or beyond the path's length.
+        """
+        self._check_open(cursor)
+        at = cursor.length if at is None else at
+        if not 0 <= at <= cursor.length:
+            raise InputError(expected_got("at", f"an int in [0, {cursor.length}]", at))
+        node = cursor.node
+        while node.start >= at and node.parent is not None:
+            node = node.parent
+        if at < node.end:
+            node = self.pool.split(node, at - node.start)
+        twin = self._enter(node)
+        twin.matched = min(cursor.matched, at)
+        return twin
+
+    def append(self, cursor: Cursor, token_ids: Iterable[int]) -> None:
+        """Grow the path by tokens that are yet to be computed.
+
+        A node used by this path alone grows in place; otherwise a child begins, and the first child takes
+        over its parent's reservation.
+        """
+        self._check_open(cursor)
+        tokens = list(token_ids)
+        if not tokens:
+            return
+        node = cursor.node
+        in_place = node.ref == 1 and not (node.children or node.published or node is self.root)
+        if in_place:
+            node.tokens += tokens
+            return
+        child = Node(tokens, node.end, self._clock)
+        is_first = not node.children
+        node.attach(child)
+        child.ref = 1
+        self._move(cursor, child)
+        if is_first:
+            self.pool.hand_over(child)
+
+    def path(self, cursor: Cursor) -> list[Node]:
+        """Nodes of the path from its root to its leaf."""
+        return cursor.node.path()
+
+    def pending(self, cursor: Cursor) -> int:
+        """Tokens on the path that are not computed."""
+        missing = 0
+        for node in cursor.node.ancestors():
+            missing += len(node.tokens) - node.num_computed
+            if node.num_computed:  # everything above is computed
+                break
+        return missing
+
+    # --- slots ---------------------------------------------------------------------------------
+
+    def reserve_slots(self, node: Node, end: int) -> None:
+        """Make sure that `node.tokens[:end]` have slots. All or nothing.
+
+        Grows in place where it can and, while slots are plentiful, reserves room ahead. Under pressure it
+        takes back reservations, then evicts from the prefix cache.
+
+        Raises:
+            OutOfSlots: more slots are needed than `available`; nothing was changed.
+        """
+        self.pool.ensure(node, end)
+
+    def slots_of(self, node: Node, begin: int = 0, end: int | None = None) -> npt.NDArray[np.int64]:
+        """[end - begin] int64, the slot of each of `node.tokens[begin:end]` (default: all with slots)."""
+        end = node.num_slots if end is None else end
+        assert 0 <= begin <= end <= node.num_slots, f"no slots for [{begin}, {end}) of {node}"
+        _, extents = cut(cut(node.extents, end)[0], begin)
+        if not extents:
+            return np.empty(0, dtype=np.int64)
+        return np.concatenate([np.arange(b, e, dtype=np.int64) for b, e in extents])
+
+    def mark_computed(self, node: Node, end: int) -> None:
+        """Note that `node.tokens[:end]` have their K and V in their slots. Parents come before children."""
+        assert node.num_computed <= end <= node.num_slots, f"cannot mark [:{end}) of {node}"
+        assert node.parent is not None, "the hidden root has no tokens"
+        assert end == 0 or node.parent.is_computed, f"{node} is computed before its parent"
+        node.num_computed = end
+
+    def drop(self, *cursors: Cursor) -> int:
+        """Preempt paths: free the slots that they alone use, leaf upward; tokens stay, to be recomputed.
+
+        Together they also give up nodes that only they share. A pinned path and a node with another path
+        through it stay as they are; cached nodes below a node that goes are evicted with it. Returns the
+        slots freed.
+        """
+        before = self.num_free
+        used: Counter[Node] = Counter()
+        for cursor in dict.fromkeys(cursors):
+            self._check_open(cursor)
+            if not cursor.pins:
+                used.update(cursor.node.ancestors())
+        # children start after their parents, so they come first
+        for node in sorted(used, key=lambda n: n.start, reverse=True):
+            if used[node] < node.ref or any(c.ref and c.extents for c in node.children):
+                continue
+            for child in [c for c in node.children if not c.ref]:
+                self.pool.evict_subtree(child)
+            self.pool.truncate(node, 0)
+            node.published = False
+        return self.num_free - before
+
+    def evict(self, num_slots: int) -> int:
+        """Evict least recently used leaves until `num_slots` more slots are free or none is left.
+
+        Returns the slots freed; a leaf goes as a whole, so they may be more.
+        """
+        return self.pool.evict(num_slots)
+
+    # --- pins ----------------------------------------------------------------------------------
+
+    def pin(self, cursor: Cursor) -> None:
+        """Protect the path's K and V from `drop` and eviction until as many `unpin` calls follow.
+
+        A pin outlives `close(keep=True)`: the closed path still counts as a reference until it is unpinned.
+        """
+        self._check_open(cursor)
+        cursor.pins += 1
+
+    def unpin(self, cursor: Cursor) -> None:
+        """Take back one pin. The last one of a closed path lets it become evictable.
+
+        Raises:
+            InputError: the cursor holds no pin.
+        """
+        if not cursor.pins:
+            raise InputError(expected_got("cursor.pins", ">= 1", cursor.pins))
+        cursor.pins -= 1
+        if not cursor.is_open and not cursor.pins:
+            self._retire_path(cursor)
+
+    # --- the end of a path ---------------------------------------------------------------------
+
+    def close(self, cursor: Cursor, *, keep: bool) -> int:
+        """End a live path and return the slots freed.
+
+        keep=True publishes its computed tokens as prefix cache (uncomputed tails go, and where an equal
+        sequence is cached already, the duplicate's slots are freed). A pinned path is published but stays
+        referenced until `unpin`. keep=False is `prune` of one path.
+
+        Raises:
+            InputError: keep=False on a pinned path.
+        """
+        if not keep:
+            return self.prune([cursor])
+        self._check_open(cursor)
+        cursor.is_open = False
+        if cursor.pins:
+            self._publish(cursor.node)
+            return 0
+        return self._retire_path(cursor)
+
+    def prune(self, cursors: Iterable[Cursor]) -> int:
+        """End live paths and free at once all that no other path and no published prefix uses.
+
+        Returns the slots freed.
+
+        Raises:
+            InputError: one of the paths is pinned; nothing was changed.
+        """
+        before = self.num_free
+        doomed = list(dict.fromkeys(cursors))
+        for cursor in doomed:
+            self._check_open(cursor)
+            if cursor.pins:
+                raise InputError(expected_got("cursor.pins", "0; unpin it first", cursor.pins))
+        survivors: dict[Node, None] = {}
+        for cursor in sorted(doomed, key=lambda c: c.length, reverse=True):
+            cursor.is_open = False
+            survivors.setdefault(self._free_unpublished(cursor))
+        for node in survivors:
+            self._merge_down(node)
+        return self.num_free - before
+
+    def check_integrity(self) -> None:
+        """Raise IntegrityError if any invariant of the tree, its slots or its counters is broken."""
+        check_tree(self.root, self.cursors, self.pool)
+
+    def _check_open(self, cursor: Cursor) -> None:
+        assert cursor.is_open and cursor in self.cursors, (
+            f"{cursor} is not an open path of this tree"
+        )
+
+    def _enter(self, node: Node) -> Cursor:
+        """Register a new path that ends at `node`."""
+        self._clock += 1
+        cursor = Cursor(node)
+        self.cursors[cursor] = None
+        node.cursors[cursor] = None
+        for above in node.ancestors():
+            if above.ref == 0:
+                self.pool.revive(above)
+            above.ref += 1
+            above.last_used = self._clock
+        return cursor
+
+    def _leave(self, cursor: Cursor) -> list[Node]:
+        """Unregister a path; returns its nodes, leaf first. Nodes without a path are left to the caller."""
+        self._clock += 1
+        del self.cursors[cursor]
+        del cursor.node.cursors[cursor]
+        nodes = list(cursor.node.ancestors())
+        for node in nodes:
+            node.ref -= 1
+            node.last_used = self._clock
+        return nodes
+
+    def _move(self, cursor: Cursor, node: Node) -> None:
+        """Let a path end at another node; reference counts are the caller's."""
+        del cursor.node.cursors[cursor]
+        node.cursors[cursor] = None
+        cursor.node = node
+
+    def _free_unpublished(self, cursor: Cursor) -> Node:
+        """End a path without keeping it; returns the lowest node of it that survives."""
+        survivor = self.root
+        for node in self._leave(cursor):
+            if node.ref == 0 and not node.published:
+                self.pool.remove(node)
+                continue
+            if survivor is self.root:
+                survivor = node
+            if node.ref == 0:
+                self.pool.retire(node)
+        return survivor
+
+    def _retire_path(self, cursor: Cursor) -> int:
+        """End a path and keep what is computed of it as prefix cache; returns the slots freed."""
+        before = self.num_free
+        nodes = self._leave(cursor)
+        while nodes and nodes[0].ref == 0 and not nodes[0].is_computed:
+            node = nodes[0]
+            if node.num_computed:
+                self.pool.truncate(node, node.num_computed)
+                del node.tokens[node.num_computed :]
+                break
+            self.pool.remove(node)
+            del nodes[0]
+        if nodes:
+            self._publish(nodes[0])
+            for node in nodes:
+                if node.ref == 0:
+                    self.pool.retire(node)
+            leaf = self._deduplicate(nodes[::-1])
+            for node in leaf.path():
+                self._merge_down(node)
+        return self.num_free - before
+
+    def _publish(self, leaf: Node) -> None:
+        """Make the computed nodes from the root to `leaf` part of the prefix cache."""
+        for node in leaf.path():
+            if not node.is_computed:
+                break
+            node.published = True
+
+    def _deduplicate(self, nodes: list[Node]) -> Node:
+        """Give up those of `nodes` (root first) that repeat a cached sibling; returns the path's leaf."""
+        leaf = self.root
+        for node in nodes:
+            leaf = node
+            while node.ref == 0 and (found := best_twin(node)) is not None:
+                leaf = self._replace(node, *found)
+                if leaf is not node:
+                    break
+        return leaf
+
+    def _replace(self, node: Node, twin: Node, shared: int) -> Node:
+        """Free the first `shared` tokens of a retired node, which `twin` holds too.
+
+        What is left of the node, or its children, moves below the twin. Returns the node if some of it is
+        left, else the twin.
+        """
+        if shared < len(twin.tokens):
+            twin = self.pool.split(twin, shared)
+        is_left = shared < len(node.tokens)
+        double = self.pool.split(node, shared) if is_left else node
+        twin.last_used = max(twin.last_used, double.last_used)
+        for child in list(double.children):
+            double.detach(child)
+            twin.attach(child)
+        self.pool.num_evictable -= double.num_slots
+        self.pool.remove(double)
+        self.pool.queue.offer(twin)
+        return node if is_left else twin
+
+    def _merge_down(self, node: Node) -> None:
+        """Fuse a node with its only child, and again, as long as that is metadata only."""
+        while node.can_absorb_child():
+            self.pool.absorb_child(node)
