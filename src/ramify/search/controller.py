@@ -152,6 +152,17 @@ class Failed:
 Event: TypeAlias = Started | Spawned | Finished | Appended | Scored | Failed
 
 
+def subject(event: Event) -> int:
+    """The node an event is about; events about pruned nodes are not delivered."""
+    match event:
+        case Started():
+            return event.root
+        case Spawned():
+            return event.parent
+        case _:
+            return event.node
+
+
 class Controller(Protocol):
     """Decides how one tree grows. State lives in the controller object; one object, one tree."""
 

@@ -126,6 +126,15 @@ class LogicalTree:
         """Text after the prompt on the path to `node`."""
         return "".join(step.text for step in self.path(node)[1:])
 
+    def tail(self, node: int, count: int) -> list[int]:
+        """The last `count` tokens of the path to `node`, prompt included; fewer if it is short."""
+        tokens: list[int] = []
+        at: int | None = node
+        while at is not None and len(tokens) < count:
+            tokens = self._nodes[at].token_ids[-count:] + tokens
+            at = self._nodes[at].parent
+        return tokens[-count:]
+
     def subtree(self, node: int) -> list[LogicalNode]:
         """`node` and everything below it, parents before children."""
         found = [self._nodes[node]]
