@@ -1,0 +1,107 @@
+"""What a plan will do, in numbers: items, tiles, bytes, sharing, predicted time, method and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ramify.attention.plan.plan import AttentionPlan
+from ramify.core.errors import InputError, expected_got
+
+ROW_TILES = (16, 32, 64, 128)  # packed rows (row x group) of one tile
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadShape:
+    """The heads of one attention layer."""
+
+    num_q_heads: int
+    num_kv_heads: int
+    head_dim: int
+    itemsize: int  # bytes of one stored element
+
+    @property
+    def group(self) -> int:
+        """Query heads per KV head."""
+        return self.num_q_heads // self.num_kv_heads
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's K and V."""
+        return 2 * self.num_kv_heads * self.head_dim * self.itemsize
+
+    @property
+    def partial_bytes(self) -> int:
+        """Bytes of one row's partial result: float32 output and lse of every head."""
+        return 4 * self.num_q_heads * (self.head_dim + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanReport:
+    """One layer's attention of one step, as predicted from its plan. Bytes are per layer."""
+
+    method: str
+    why: str
+    num_nodes: int
+    num_rows: int
+    num_items: int
+    num_pieces: int
+    num_tiles: int  # item x row tile x KV head
+    num_causal_pieces: int
+    unique_tokens: int
+    read_tokens: int
+    kv_bytes_unique: int
+    kv_bytes_read: int
+    kv_bytes_reread: int
+    kv_bytes_per_branch: int
+    partial_rows: int
+    partial_bytes: int  # written once and read once
+    sharing_factor: float  # per-branch reads over unique tokens
+    bandwidth_bytes_per_s: float
+    predicted_us: float
+
+
+def explain(
+    plan: AttentionPlan, heads: HeadShape, *, bandwidth_bytes_per_s: float = 20e9
+) -> PlanReport:
+    """Predict what one layer reads and how long that takes at a memory bandwidth.
+
+    Args:
+        bandwidth_bytes_per_s: default about what two cores of a server CPU reach.
+    Raises:
+        InputError: bandwidth that is not positive.
+    """
+    if not bandwidth_bytes_per_s > 0:
+        raise InputError(expected_got("bandwidth_bytes_per_s", "above 0", bandwidth_bytes_per_s))
+    unique = plan.unique_tokens * heads.token_bytes
+    read = plan.read_tokens * heads.token_bytes
+    partial = 2 * plan.partial_rows * heads.partial_bytes
+    return PlanReport(
+        method=plan.method,
+        why=plan.why,
+        num_nodes=plan.num_nodes,
+        num_rows=plan.num_rows,
+        num_items=plan.num_items,
+        num_pieces=plan.num_pieces,
+        num_tiles=_num_tiles(plan, heads),
+        num_causal_pieces=int(plan.piece_causal.sum()),
+        unique_tokens=plan.unique_tokens,
+        read_tokens=plan.read_tokens,
+        kv_bytes_unique=unique,
+        kv_bytes_read=read,
+        kv_bytes_reread=read - unique,
+        kv_bytes_per_branch=plan.per_branch_tokens * heads.token_bytes,
+        partial_rows=plan.partial_rows,
+        partial_bytes=partial,
+        sharing_factor=plan.per_branch_tokens / max(plan.unique_tokens, 1),
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        predicted_us=(read + partial) / bandwidth_bytes_per_s * 1e6,
+    )
+
+
+def _num_tiles(plan: AttentionPlan, heads: HeadShape) -> int:
+    """Tiles with the smallest row tile that holds each item's packed rows, or the largest."""
+    packed = (plan.item_hi - plan.item_lo) * heads.group
+    tile = np.asarray(ROW_TILES)[np.searchsorted(ROW_TILES[:-1], packed)]
+    return int((-(-packed // tile)).sum()) * heads.num_kv_heads

@@ -1,0 +1,82 @@
+"""Pieces of the cache: the runs that some row sees, and how to cut them at block edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ramify.core.forest import Forest
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pieces:
+    """P contiguous spans of cache slots, each inside one node."""
+
+    slot: IntArray  # [P] first slot
+    length: IntArray  # [P] slots, at least 1
+    node: IntArray  # [P]
+    offset: IntArray  # [P] first token, counted from the start of the node
+
+    def take(self, index: IntArray) -> Pieces:
+        """The pieces at `index`, in that order."""
+        return Pieces(
+            slot=self.slot[index],
+            length=self.length[index],
+            node=self.node[index],
+            offset=self.offset[index],
+        )
+
+
+def visible_pieces(forest: Forest) -> Pieces:
+    """Every token that some row sees, once, as runs in depth-first order."""
+    nodes = forest.node_order
+    return runs_of_nodes(forest, nodes, forest.visible_len[nodes])[0]
+
+
+def runs_of_nodes(forest: Forest, nodes: IntArray, limit: IntArray) -> tuple[Pieces, IntArray]:
+    """The runs of the first `limit[i]` tokens of `nodes[i]`, in order, and for each its i."""
+    first = forest.run_indptr[nodes]
+    source, within = expand(forest.run_indptr[nodes + 1] - first)
+    run = first[source] + within
+    before = np.append(0, np.cumsum(forest.run_len))
+    offset = before[run] - before[first[source]]
+    length = np.minimum(forest.run_len[run], limit[source] - offset)
+    keep = np.flatnonzero(length > 0)
+    pieces = Pieces(
+        slot=forest.run_begin[run], length=length, node=nodes[source], offset=offset
+    ).take(keep)
+    return pieces, source[keep]
+
+
+def cut_in_blocks(pieces: Pieces, start: IntArray, block: int) -> tuple[Pieces, IntArray, IntArray]:
+    """Cut pieces wherever a coordinate crosses a multiple of `block`.
+
+    Args:
+        start: [P] coordinate of each piece's first token.
+    Returns:
+        the smaller pieces, for each the piece it comes from, and for each its block number.
+    """
+    first_block = start // block
+    source, within = expand((start + pieces.length - 1) // block - first_block + 1)
+    number = first_block[source] + within
+    begin = np.maximum(start[source], number * block)
+    end = np.minimum((start + pieces.length)[source], (number + 1) * block)
+    skipped = begin - start[source]
+    cut = Pieces(
+        slot=pieces.slot[source] + skipped,
+        length=end - begin,
+        node=pieces.node[source],
+        offset=pieces.offset[source] + skipped,
+    )
+    return cut, source, number
+
+
+def expand(counts: IntArray) -> tuple[IntArray, IntArray]:
+    """For counts [2, 0, 3]: sources [0, 0, 2, 2, 2] and places within [0, 1, 0, 1, 2]."""
+    source = np.repeat(np.arange(len(counts)), counts)
+    begin = np.cumsum(counts) - counts
+    return source, np.arange(len(source)) - begin[source]

@@ -1,0 +1,164 @@
+"""AttentionPlan: one step's work list as plain data, shared by all layers.
+
+An item is a list of KV pieces and the interval of ordered rows that needs them. Ordered row r
+sees token t (at position p on its path) of a piece exactly when
+
+    piece_lo <= r < piece_hi   and   p <= row_position[r]
+
+so a piece carries two row bounds and one position, and no mask. Rows outside the interval of a
+piece, but inside the one of its item, skip that piece: an item may span nodes.
+Each item yields one partial result per row of its interval; a row with several partials merges
+them in item order, which makes results repeat bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from ramify.attention.plan.pieces import IntArray, Pieces, expand
+from ramify.core.forest import Forest
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionPlan:
+    """W items over P pieces for Q rows. Sized by nodes, rows and blocks; built by `build_plan`."""
+
+    method: str
+    why: str  # how the method came to be chosen
+    num_nodes: int
+    row_order: IntArray  # [Q] user's row of each ordered row
+    row_position: IntArray  # [Q] position of each ordered row on its path, -1: sees nothing
+    item_indptr: IntArray  # [W + 1], CSR over the pieces
+    piece_slot: IntArray  # [P] first slot
+    piece_len: IntArray  # [P] slots
+    piece_node: IntArray  # [P]
+    piece_offset: IntArray  # [P] first token within the node
+    piece_position: IntArray  # [P] first token on the path
+    piece_lo: IntArray  # [P] first ordered row that sees the first token
+    piece_hi: IntArray  # [P] one past the last ordered row that sees any token
+    piece_causal: npt.NDArray[np.bool_]  # [P] some row of [lo, hi) sees only a prefix
+    unique_tokens: int  # tokens that at least one row sees
+    path_tokens: int  # sum over rows of the tokens each sees
+    per_branch_tokens: int  # tokens read when every branch reads its own path
+
+    @property
+    def num_rows(self) -> int:
+        """Q."""
+        return len(self.row_order)
+
+    @property
+    def num_items(self) -> int:
+        """W."""
+        return len(self.item_indptr) - 1
+
+    @property
+    def num_pieces(self) -> int:
+        """P."""
+        return len(self.piece_slot)
+
+    @cached_property
+    def item_lo(self) -> IntArray:
+        """[W] first ordered row of each item."""
+        return _reduce(np.minimum, self.piece_lo, self.item_indptr)
+
+    @cached_property
+    def item_hi(self) -> IntArray:
+        """[W] one past the last ordered row of each item."""
+        return _reduce(np.maximum, self.piece_hi, self.item_indptr)
+
+    @cached_property
+    def read_tokens(self) -> int:
+        """Tokens whose K and V are read, each item reading its pieces once."""
+        return int(self.piece_len.sum())
+
+    @cached_property
+    def end_slot(self) -> int:
+        """One past the largest slot read."""
+        return int((self.piece_slot + self.piece_len).max(initial=0))
+
+    @cached_property
+    def partials_per_row(self) -> IntArray:
+        """[Q] items whose interval holds each ordered row."""
+        change = np.zeros(self.num_rows + 1, dtype=np.int64)
+        np.add.at(change, self.item_lo, 1)
+        np.add.at(change, self.item_hi, -1)
+        return np.cumsum(change[:-1])
+
+    @cached_property
+    def partial_rows(self) -> int:
+        """Partial results stored and merged; a row of a single item writes its result directly."""
+        count = self.partials_per_row
+        return int(count[count > 1].sum())
+
+    @cached_property
+    def partial_begin(self) -> IntArray:
+        """[W + 1] first partial slot of each item; row r of item w has slot begin[w] + r - lo[w]."""
+        return np.append(0, np.cumsum(self.item_hi - self.item_lo))
+
+    @cached_property
+    def merge_lists(self) -> tuple[IntArray, IntArray]:
+        """CSR over ordered rows: indptr [Q + 1] and the partial slots to merge, in item order."""
+        item, within = expand(self.item_hi - self.item_lo)
+        row = self.item_lo[item] + within
+        slots = np.argsort(row, kind="stable")
+        return np.append(0, np.cumsum(self.partials_per_row)), slots
+
+
+def plan_from_pieces(
+    forest: Forest,
+    method: str,
+    pieces: Pieces,
+    item: IntArray,
+    *,
+    row_range: tuple[IntArray, IntArray] | None = None,
+) -> AttentionPlan:
+    """Fill in positions and intervals for pieces grouped by rising `item` ids [P].
+
+    Args:
+        row_range: per piece the ordered rows [begin, end) that its item serves; default all.
+    """
+    position = forest.node_start[pieces.node] + pieces.offset
+    lo = forest.first_row(pieces.node, pieces.offset)
+    hi = forest.row_hi[pieces.node]
+    if row_range is not None:
+        lo, hi = np.maximum(lo, row_range[0]), np.minimum(hi, row_range[1])
+    ordered_position = forest.row_position[forest.row_order]
+    # own rows come first by growing length, so the first row of the interval sees least
+    causal = ordered_position[lo] < position + pieces.length - 1
+    starts = np.flatnonzero(np.diff(item, prepend=-1))
+    return AttentionPlan(
+        method=method,
+        why="asked for",
+        num_nodes=forest.num_nodes,
+        row_order=forest.row_order,
+        row_position=ordered_position,
+        item_indptr=np.append(starts, len(item)),
+        piece_slot=pieces.slot,
+        piece_len=pieces.length,
+        piece_node=pieces.node,
+        piece_offset=pieces.offset,
+        piece_position=position,
+        piece_lo=lo,
+        piece_hi=hi,
+        piece_causal=causal,
+        unique_tokens=forest.unique_tokens,
+        path_tokens=forest.path_tokens,
+        per_branch_tokens=per_branch_tokens(forest),
+    )
+
+
+def per_branch_tokens(forest: Forest) -> int:
+    """Tokens read when each node with rows reads its whole path once for them."""
+    has_rows = forest.own_hi > forest.row_lo
+    return int((forest.node_start + forest.own_visible_len)[has_rows].sum())
+
+
+def _reduce(ufunc: np.ufunc, values: IntArray, indptr: IntArray) -> IntArray:
+    """`ufunc` over each non-empty CSR segment."""
+    if len(indptr) == 1:
+        return np.empty(0, dtype=np.int64)
+    return ufunc.reduceat(values, indptr[:-1])
