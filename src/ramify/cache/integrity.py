@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def _check_slots(nodes: list[Node], pool: NodePool) -> None:
         raise IntegrityError(
             f"slot {wrong[0]} (one of {len(wrong)}): expected one owner, got {owners[wrong[0]]}"
         )
-    for left, right in zip(free, free[1:], strict=False):
+    for left, right in pairwise(free):
         if left.end == right.begin:
             raise IntegrityError(f"free extents {left} and {right} touch but did not coalesce")
 

@@ -1,6 +1,6 @@
 """Which cached leaf goes next: a queue in order of last use.
 
-Last use only moves forward, so an entry may be older than its node and is put right when it comes up.
+Last use only moves forward: an entry older than its node is put right when it comes up.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from ramify.cache.node import Node
 class EvictionQueue:
     """Evictable leaves, least recently used first; O(log n) a change.
 
-    Every evictable leaf has exactly one entry. Entries of nodes that came back to life or were removed
-    are dropped when they come up, or all together once they outnumber the others.
+    Every evictable leaf has exactly one entry. Entries of nodes that came back to life or were
+    removed are dropped when they come up, or all together once they outnumber the others.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """What the token tree is made of: nodes (spans of tokens) and cursors (live paths).
 
-Only metadata lives here. Who owns slots and when they move is `pool.py`; what a path means is `tree.py`.
+Only metadata lives here. `pool.py` says who owns slots, `tree.py` what happens to a path.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Node:
         tokens: the span. Never empty, but for the hidden root of a `TokenTree`.
         start: number of tokens before the span on its path.
         extents: the slots of `tokens[:num_slots]`, in order.
-        reserved: slots held for growth beyond `num_slots`, right behind the last extent if possible.
+        reserved: slots held for growth beyond `num_slots`, behind the last extent if possible.
         num_computed: the first so many tokens have their K and V in their slots.
         ref: number of live paths through the node (they end here or below).
         published: part of the prefix cache; it outlives its paths until it is evicted.
@@ -83,7 +83,7 @@ class Node:
         return sum(cursor.pins for cursor in self.cursors)
 
     def children_by_token(self, token: int) -> list[Node]:
-        """Children whose span begins with `token`, oldest first; live branches may repeat one another."""
+        """Children that begin with `token`, oldest first; live branches may repeat one another."""
         return self._by_token.get(token, [])
 
     def path(self) -> list[Node]:
@@ -117,8 +117,9 @@ class Node:
     def split(self, offset: int) -> Node:
         """Cut the span in two and return the new upper half; this node stays as the lower half.
 
-        Metadata only: slots keep their tokens, and children and cursors stay below. The upper half has
-        the same paths running through it. Unused reservations stay with the half that grows next.
+        Metadata only: slots keep their tokens, and children and cursors stay below. The upper half
+        has the same paths running through it. Unused reservations stay with the half that grows
+        next.
         """
         assert 0 < offset < len(self.tokens), f"cannot split {len(self.tokens)} tokens at {offset}"
         assert self.parent is not None, "the hidden root cannot be split"
@@ -140,8 +141,8 @@ class Node:
     def can_absorb_child(self) -> bool:
         """Whether the only child can become part of this node by metadata alone.
 
-        No path may end in between, both must be cached or both not, and the slots must touch (a child
-        without slots always fits).
+        No path may end in between, both must be cached or both not, and the slots must touch (a
+        child without slots always fits).
         """
         if self.parent is None or len(self.children) != 1 or self.cursors:
             return False
@@ -182,10 +183,10 @@ class Node:
 
 
 class Cursor:
-    """A live path: from a root to the end of `node`. The tree keeps it valid across splits and merges.
+    """A live path, from a root to the end of `node`; splits and merges keep it valid.
 
-    Made by `TokenTree.open` and `TokenTree.fork`, ended by `close` or `prune`. Do not keep `node` across
-    calls that change the tree; ask the cursor again.
+    Made by `TokenTree.open` and `TokenTree.fork`, ended by `close` or `prune`. Do not keep `node`
+    across calls that change the tree; ask the cursor again.
 
     Attributes:
         matched: tokens that were found computed when the path was opened.

@@ -13,7 +13,7 @@ from ramify.core.errors import InputError, OutOfSlots, expected_got
 
 
 class NodePool:
-    """Slots of the nodes of one `TokenTree`, whose metadata it never changes except to evict leaves.
+    """The slots of one tree's nodes: allocation, reservations, eviction and their counters.
 
     Args:
         num_slots: size of the KV pool.
@@ -68,7 +68,7 @@ class NodePool:
             self.set_reservation(node, spare)
 
     def hand_over(self, child: Node) -> None:
-        """Move the parent's unused reservation to a child without slots, so the line stays contiguous."""
+        """Move the parent's unused reservation to a child without slots: one contiguous line."""
         parent = child.parent
         if parent is None or child.extents or child.reserved or not parent.reserved:
             return
@@ -78,7 +78,7 @@ class NodePool:
             self.set_reservation(child, reserved)
 
     def set_reservation(self, node: Node, extents: list[Extent]) -> None:
-        """Book `extents` as the node's reservation in place of the present one, without freeing any."""
+        """Book `extents` as the node's reservation, instead of the present one; frees nothing."""
         self.num_reserved += num_slots_in(extents) - num_slots_in(node.reserved)
         node.reserved = extents
         if extents:
@@ -100,7 +100,7 @@ class NodePool:
         node.num_computed = min(node.num_computed, num_slots)
 
     def split(self, node: Node, offset: int) -> Node:
-        """`Node.split`, after which the right half is booked as the one that holds the reservation."""
+        """`Node.split`, with the reservation booked under the half that holds it."""
         upper = node.split(offset)
         if upper.reserved:
             del self.reserving[node]
@@ -108,7 +108,7 @@ class NodePool:
         return upper
 
     def absorb_child(self, node: Node) -> None:
-        """`Node.absorb_child`; of two reservations the one that the longer line can grow into stays."""
+        """`Node.absorb_child`; of two reservations the one behind the last slot stays."""
         child = node.children[0]
         if child.extents or child.reserved:
             self.free_reservation(node)
@@ -147,18 +147,24 @@ class NodePool:
         while freed < num_slots and (leaf := self.queue.pop()) is not None:
             parent = leaf.parent
             assert parent is not None, "the hidden root is never queued"
-            freed += leaf.num_slots
-            self.num_evictable -= leaf.num_slots
-            self.remove(leaf)
+            freed += self.drop_cached(leaf)
             self.queue.offer(parent)
         return freed
 
     def evict_subtree(self, node: Node) -> None:
         """Evict a cached node and everything below it."""
-        for child in list(node.children):
-            self.evict_subtree(child)
-        self.num_evictable -= node.num_slots
+        subtree = [node]
+        for step in subtree:
+            subtree.extend(step.children)
+        for step in reversed(subtree):
+            self.drop_cached(step)
+
+    def drop_cached(self, node: Node) -> int:
+        """Free a childless node of the prefix cache; returns its slots."""
+        num_slots = node.num_slots
+        self.num_evictable -= num_slots
         self.remove(node)
+        return num_slots
 
     def _use_reservation(self, node: Node, need: int) -> int:
         """Turn up to `need` reserved slots into slots of the node; returns how many."""
@@ -176,7 +182,7 @@ class NodePool:
         assert self.num_free >= need, "the counters promised slots that are not there"
 
     def _allocate(self, node: Node, need: int) -> list[Extent]:
-        """Take `need` slots, and room ahead that does not cost contiguity; first behind the line."""
+        """Take `need` slots, behind the line if possible, and room ahead that costs no run."""
         ahead = self._room_ahead(node, need)
         line_end = _line_end(node)
         # a node without slots moves behind its parent only as a whole: half of it would cost a run
@@ -192,7 +198,7 @@ class NodePool:
         return taken
 
     def _room_ahead(self, node: Node, need: int) -> int:
-        """Slots worth reserving: the tokens still to come, and for a leaf as many as it already has.
+        """Slots worth reserving: for known tokens still to come, and for a leaf as many as it has.
 
         Never more than a quarter of what stays free, so that reservations fade as the pool fills.
         """

@@ -1,8 +1,9 @@
-"""Prefix matching at token granularity, over the prefix cache and the live branches alike.
+"""The radix side of the tree: prefix matching at token granularity, publishing, deduplication.
 
-Live branches may repeat one another (equal samples), so a node can have several children that begin
-with the same token: the walk follows all of them and keeps the longest match.
-Source: SGLang's RadixAttention, Zheng et al. 2024 (radix tree over cached tokens, LRU leaves first).
+Matching sees the prefix cache and the live branches alike. Live branches may repeat one another
+(equal samples), so a node can have several children that begin with the same token: the walk
+follows all of them and keeps the longest match.
+Source: RadixAttention of SGLang, Zheng et al. 2024 (radix tree of cached tokens, LRU leaves).
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ramify.cache.node import Node
+from ramify.cache.pool import NodePool
 
 
 def match_computed(root: Node, tokens: Sequence[int]) -> tuple[Node, int]:
     """Find the longest prefix of `tokens` whose K and V are in the cache.
 
-    Returns the node where it ends and how many of that node's tokens it covers (all of `root`'s none
-    when nothing matches). Cost: one comparison per matched token of every candidate.
+    Returns the node where it ends and how many of that node's tokens it covers (all of `root`'s
+    none when nothing matches). Cost: one comparison per matched token of every candidate.
     """
     return _longest_match(root, tokens, computed_only=True)
 
 
 def match_known(root: Node, tokens: Sequence[int]) -> int:
-    """Length of the longest prefix of `tokens` in the tree, tokens still to be computed included."""
+    """Length of the longest prefix of `tokens` in the tree, computed or not."""
     node, offset = _longest_match(root, tokens, computed_only=False)
     return node.start + offset
 
@@ -41,16 +43,31 @@ def shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     return low
 
 
-def best_twin(node: Node) -> tuple[Node, int] | None:
-    """The cached sibling that shares the longest prefix with `node`, and that prefix's length."""
-    assert node.parent is not None, "the hidden root has no siblings"
-    best: tuple[Node, int] | None = None
-    for sibling in node.parent.children_by_token(node.tokens[0]):
-        if sibling is not node and sibling.published:
-            shared = shared_prefix(node.tokens, sibling.tokens)
-            if best is None or shared > best[1]:
-                best = sibling, shared
-    return best
+def publish(leaf: Node) -> None:
+    """Make the computed nodes from the root down to `leaf` part of the prefix cache."""
+    for node in leaf.path():
+        if not node.is_computed:
+            break
+        node.published = True
+
+
+def deduplicate(nodes: Sequence[Node], pool: NodePool) -> Node:
+    """Free what a retired path repeats of the prefix cache beside it.
+
+    Args:
+        nodes: the path, root first. Nodes that live paths use stay as they are.
+        pool: the pool that owns their slots.
+    Returns:
+        The node where the path ends now.
+    """
+    leaf = nodes[-1]
+    for node in nodes:
+        leaf = node
+        while node.ref == 0 and (found := _best_twin(node)) is not None:
+            leaf = _replace(node, *found, pool)
+            if leaf is not node:
+                break
+    return leaf
 
 
 def _longest_match(root: Node, tokens: Sequence[int], *, computed_only: bool) -> tuple[Node, int]:
@@ -70,3 +87,34 @@ def _longest_match(root: Node, tokens: Sequence[int], *, computed_only: bool) ->
             if shared == len(node.tokens):
                 stack.append(node)
     return best
+
+
+def _best_twin(node: Node) -> tuple[Node, int] | None:
+    """The cached sibling that shares the longest prefix with `node`, and that prefix's length."""
+    assert node.parent is not None, "the hidden root has no siblings"
+    best: tuple[Node, int] | None = None
+    for sibling in node.parent.children_by_token(node.tokens[0]):
+        if sibling is not node and sibling.published:
+            shared = shared_prefix(node.tokens, sibling.tokens)
+            if best is None or shared > best[1]:
+                best = sibling, shared
+    return best
+
+
+def _replace(node: Node, twin: Node, shared: int, pool: NodePool) -> Node:
+    """Free the first `shared` tokens of a retired node, which `twin` holds too.
+
+    What is left of the node, or its children, moves below the twin. Returns the node if some of it
+    is left, else the twin.
+    """
+    if shared < len(twin.tokens):
+        twin = pool.split(twin, shared)
+    is_left = shared < len(node.tokens)
+    double = pool.split(node, shared) if is_left else node
+    twin.last_used = max(twin.last_used, double.last_used)
+    for child in list(double.children):
+        double.detach(child)
+        twin.attach(child)
+    pool.drop_cached(double)
+    pool.queue.offer(twin)
+    return node if is_left else twin

@@ -1,4 +1,4 @@
-"""The extent allocator: slots are handed out in contiguous ranges, as a filesystem hands out blocks.
+"""The extent allocator: slots come in contiguous ranges, as a filesystem hands out blocks.
 
 Best fit with coalescing on free. A request fails only when fewer slots are free than asked: when no
 single free extent holds it, it gets several.
@@ -106,7 +106,7 @@ class SlotAllocator:
         return taken
 
     def extend(self, end_slot: int, num_slots: int) -> Extent | None:
-        """Take up to `num_slots` slots from `end_slot` on; None when `end_slot` begins no free extent.
+        """Take up to `num_slots` slots from `end_slot` on; None when no free extent begins there.
 
         For a node that grows in place: its last extent ends at `end_slot`.
         """
@@ -114,7 +114,7 @@ class SlotAllocator:
         return self._take(end_slot, size) if size > 0 else None
 
     def free(self, extents: Iterable[Extent]) -> None:
-        """Give slots back; neighbouring free extents fuse. Freeing a free slot is an assertion error."""
+        """Give slots back; neighbouring free extents fuse. A double free is an assertion error."""
         for begin, end in extents:
             assert 0 <= begin < end <= self.num_slots, f"no such extent: [{begin}, {end})"
             place = bisect_right(self._begins, begin)

@@ -19,9 +19,9 @@ def build_forest(
     Args:
         rows: [Q] (node, query_len): the row sees all ancestors of `node` and the node's first
             `query_len` tokens. They become the forest's rows in this order.
-        visible: tokens of a node that exist in this step (computed + scheduled). A node left out, or
-            all of them with None, gets what its rows need: the longest query_len of its own rows, or
-            the whole node when a row sits below it.
+        visible: tokens of a node that exist in this step (computed + scheduled). A node left out,
+            or all of them with None, gets what its rows need: the longest query_len of its own
+            rows, or the whole node when a row sits below it.
     Returns:
         A forest whose runs cover the first `length` slots of each node; a node without a visible
         token has no run.

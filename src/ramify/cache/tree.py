@@ -1,7 +1,7 @@
 """The token tree: live branches and the prefix cache in one structure.
 
-A hidden root holds every tree. A live path is a `Cursor`, which always ends at the end of a node: to
-fork inside a node is to split it, metadata only. When paths end, what remains is merged again.
+A hidden root holds every tree. A live path is a `Cursor`, which always ends at the end of a node:
+to fork inside a node is to split it, metadata only. When paths end, what remains is merged again.
 A node with no live path is part of the prefix cache; pruned branches never get there.
 """
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ramify.cache.integrity import check_tree
 from ramify.cache.node import Cursor, Node
 from ramify.cache.pool import NodePool
-from ramify.cache.radix import best_twin, match_computed, match_known
+from ramify.cache.radix import deduplicate, match_computed, match_known, publish
 from ramify.cache.slots import cut
 from ramify.core.errors import InputError, expected_got
 
@@ -26,14 +26,14 @@ class TokenTree:
 
     Args:
         num_slots: slots of the KV pool, one token each.
-        reserve: slots a growing node reserves ahead at first, doubling with the node; 0 reserves none.
+        reserve: slots a growing node reserves at first, doubling with the node; 0: none.
         reserve_cap: most slots a node reserves for growth.
     Raises:
         InputError: a negative size.
 
-    Calls that change the tree (`open`, `fork`, `append`, `close`, `prune`, `unpin`) may split and merge
-    nodes: hold on to cursors, not to nodes. Not thread-safe. Source: design of slots and extents after
-    filesystems; prefix cache after SGLang's RadixAttention, Zheng et al. 2024.
+    Calls that change the tree (`open`, `fork`, `append`, `close`, `prune`, `unpin`) may split and
+    merge nodes: hold on to cursors, not to nodes. Not thread-safe.
+    Source: extents after filesystems; prefix cache after RadixAttention, Zheng et al. 2024.
     """
 
     def __init__(self, num_slots: int, *, reserve: int = 64, reserve_cap: int = 1024) -> None:
@@ -74,9 +74,9 @@ class TokenTree:
     def open(self, tokens: Sequence[int], *, reuse: bool = True) -> Cursor:
         """Begin a live path of `tokens`, on top of the longest computed prefix in the tree.
 
-        `cursor.matched` tells that prefix's length, which may be all of `tokens`; open `tokens[:-1]`
-        and append the last token to be sure that one is left to compute. No slot is allocated here.
-        With `reuse=False` the path is private: nothing is matched.
+        `cursor.matched` tells that prefix's length, which may be all of `tokens`; open
+        `tokens[:-1]` and append the last token to be sure that one is left to compute. No slot is
+        allocated here. With `reuse=False` the path is private: nothing is matched.
         """
         node, offset = match_computed(self.root, tokens) if reuse else (self.root, 0)
         if offset < len(node.tokens):
@@ -92,6 +92,20 @@ class TokenTree:
         When it exceeds what `open` would match, a live path is about to compute the difference.
         """
         return match_known(self.root, tokens)
+
+    def computed_match(self, tokens: Sequence[int]) -> int:
+        """Length of the prefix of `tokens` that `open` would find computed. Changes nothing."""
+        node, offset = match_computed(self.root, tokens)
+        return node.start + offset
+
+    def private_slots(self, cursor: Cursor) -> int:
+        """Slots that `drop` of this path alone would free, reservations left out."""
+        slots = 0
+        for node in cursor.node.ancestors():
+            if node.ref > 1 or cursor.pins:
+                break
+            slots += node.num_slots
+        return slots
 
     def fork(self, cursor: Cursor, at: int | None = None) -> Cursor:
         """A second path over the first `at` tokens of `cursor`'s (default: all). Metadata only.
@@ -115,8 +129,8 @@ class TokenTree:
     def append(self, cursor: Cursor, token_ids: Iterable[int]) -> None:
         """Grow the path by tokens that are yet to be computed.
 
-        A node used by this path alone grows in place; otherwise a child begins, and the first child takes
-        over its parent's reservation.
+        A node used by this path alone grows in place; otherwise a child begins, and the first child
+        takes over its parent's reservation.
         """
         self._check_open(cursor)
         tokens = list(token_ids)
@@ -153,8 +167,8 @@ class TokenTree:
     def reserve_slots(self, node: Node, end: int) -> None:
         """Make sure that `node.tokens[:end]` have slots. All or nothing.
 
-        Grows in place where it can and, while slots are plentiful, reserves room ahead. Under pressure it
-        takes back reservations, then evicts from the prefix cache.
+        Grows in place where it can and, while slots are plentiful, reserves room ahead. Under
+        pressure it takes back reservations, then evicts from the prefix cache.
 
         Raises:
             OutOfSlots: more slots are needed than `available`; nothing was changed.
@@ -162,7 +176,7 @@ class TokenTree:
         self.pool.ensure(node, end)
 
     def slots_of(self, node: Node, begin: int = 0, end: int | None = None) -> npt.NDArray[np.int64]:
-        """[end - begin] int64, the slot of each of `node.tokens[begin:end]` (default: all with slots)."""
+        """[end - begin] int64, the slots of `node.tokens[begin:end]` (default: all with slots)."""
         end = node.num_slots if end is None else end
         assert 0 <= begin <= end <= node.num_slots, f"no slots for [{begin}, {end}) of {node}"
         _, extents = cut(cut(node.extents, end)[0], begin)
@@ -171,18 +185,18 @@ class TokenTree:
         return np.concatenate([np.arange(b, e, dtype=np.int64) for b, e in extents])
 
     def mark_computed(self, node: Node, end: int) -> None:
-        """Note that `node.tokens[:end]` have their K and V in their slots. Parents come before children."""
+        """Note that `node.tokens[:end]` have K and V in their slots. Parents before children."""
         assert node.num_computed <= end <= node.num_slots, f"cannot mark [:{end}) of {node}"
         assert node.parent is not None, "the hidden root has no tokens"
         assert end == 0 or node.parent.is_computed, f"{node} is computed before its parent"
         node.num_computed = end
 
     def drop(self, *cursors: Cursor) -> int:
-        """Preempt paths: free the slots that they alone use, leaf upward; tokens stay, to be recomputed.
+        """Preempt paths: free the slots that they alone use; tokens stay, to be recomputed.
 
-        Together they also give up nodes that only they share. A pinned path and a node with another path
-        through it stay as they are; cached nodes below a node that goes are evicted with it. Returns the
-        slots freed.
+        Together they also give up nodes that only they share. A pinned path and a node with another
+        path through it stay as they are; cached nodes below a node that goes are evicted with it.
+        Returns the slots freed.
         """
         before = self.num_free
         used: Counter[Node] = Counter()
@@ -212,7 +226,8 @@ class TokenTree:
     def pin(self, cursor: Cursor) -> None:
         """Protect the path's K and V from `drop` and eviction until as many `unpin` calls follow.
 
-        A pin outlives `close(keep=True)`: the closed path still counts as a reference until it is unpinned.
+        A pin outlives `close(keep=True)`: the closed path still counts as a reference until it is
+        unpinned.
         """
         self._check_open(cursor)
         cursor.pins += 1
@@ -234,9 +249,9 @@ class TokenTree:
     def close(self, cursor: Cursor, *, keep: bool) -> int:
         """End a live path and return the slots freed.
 
-        keep=True publishes its computed tokens as prefix cache (uncomputed tails go, and where an equal
-        sequence is cached already, the duplicate's slots are freed). A pinned path is published but stays
-        referenced until `unpin`. keep=False is `prune` of one path.
+        keep=True publishes its computed tokens as prefix cache (uncomputed tails go, and where an
+        equal sequence is cached already, the duplicate's slots are freed). A pinned path is
+        published but stays referenced until `unpin`. keep=False is `prune` of one path.
 
         Raises:
             InputError: keep=False on a pinned path.
@@ -246,7 +261,7 @@ class TokenTree:
         self._check_open(cursor)
         cursor.is_open = False
         if cursor.pins:
-            self._publish(cursor.node)
+            publish(cursor.node)
             return 0
         return self._retire_path(cursor)
 
@@ -273,7 +288,7 @@ class TokenTree:
         return self.num_free - before
 
     def check_integrity(self) -> None:
-        """Raise IntegrityError if any invariant of the tree, its slots or its counters is broken."""
+        """Raise IntegrityError if an invariant of the tree, its slots or counters is broken."""
         check_tree(self.root, self.cursors, self.pool)
 
     def _check_open(self, cursor: Cursor) -> None:
@@ -295,7 +310,7 @@ class TokenTree:
         return cursor
 
     def _leave(self, cursor: Cursor) -> list[Node]:
-        """Unregister a path; returns its nodes, leaf first. Nodes without a path are left to the caller."""
+        """Unregister a path; returns its nodes, leaf first, for the caller to keep or free."""
         self._clock += 1
         del self.cursors[cursor]
         del cursor.node.cursors[cursor]
@@ -337,51 +352,14 @@ class TokenTree:
             self.pool.remove(node)
             del nodes[0]
         if nodes:
-            self._publish(nodes[0])
+            publish(nodes[0])
             for node in nodes:
                 if node.ref == 0:
                     self.pool.retire(node)
-            leaf = self._deduplicate(nodes[::-1])
+            leaf = deduplicate(nodes[::-1], self.pool)
             for node in leaf.path():
                 self._merge_down(node)
         return self.num_free - before
-
-    def _publish(self, leaf: Node) -> None:
-        """Make the computed nodes from the root to `leaf` part of the prefix cache."""
-        for node in leaf.path():
-            if not node.is_computed:
-                break
-            node.published = True
-
-    def _deduplicate(self, nodes: list[Node]) -> Node:
-        """Give up those of `nodes` (root first) that repeat a cached sibling; returns the path's leaf."""
-        leaf = self.root
-        for node in nodes:
-            leaf = node
-            while node.ref == 0 and (found := best_twin(node)) is not None:
-                leaf = self._replace(node, *found)
-                if leaf is not node:
-                    break
-        return leaf
-
-    def _replace(self, node: Node, twin: Node, shared: int) -> Node:
-        """Free the first `shared` tokens of a retired node, which `twin` holds too.
-
-        What is left of the node, or its children, moves below the twin. Returns the node if some of it is
-        left, else the twin.
-        """
-        if shared < len(twin.tokens):
-            twin = self.pool.split(twin, shared)
-        is_left = shared < len(node.tokens)
-        double = self.pool.split(node, shared) if is_left else node
-        twin.last_used = max(twin.last_used, double.last_used)
-        for child in list(double.children):
-            double.detach(child)
-            twin.attach(child)
-        self.pool.num_evictable -= double.num_slots
-        self.pool.remove(double)
-        self.pool.queue.offer(twin)
-        return node if is_left else twin
 
     def _merge_down(self, node: Node) -> None:
         """Fuse a node with its only child, and again, as long as that is metadata only."""
