@@ -207,4 +207,4 @@ class BeamSearch:
 
 def penalised(logprob: float, num_tokens: int, length_penalty: float) -> float:
     """logprob / num_tokens ** length_penalty."""
-    return logprob / num_tokens**length_penalty
+    return logprob / math.pow(num_tokens, length_penalty)
