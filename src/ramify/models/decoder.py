@@ -1,0 +1,74 @@
+"""The decoder all families share: embedding, layers, final norm, logits. No cache, no batch axis.
+
+Rows are a flat ragged batch of tokens from any number of branches. Where a row's context lies is
+the engine's affair: it lends `attend` for the step.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ramify.models.config import ModelConfig
+from ramify.models.layers import AttendFn, DecoderLayer, allocate_weight, frozen
+from ramify.models.rope import rotary_table
+
+
+class Decoder(nn.Module):
+    """A decoder-only model with uninitialised weights; `loader.load_model` fills them.
+
+    The weights stay on `device` in `dtype`. Padding does not exist: every row is a token.
+    """
+
+    rotary: Tensor
+
+    def __init__(self, config: ModelConfig, *, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        self.config = config
+        self.dtype = dtype
+        self.device = device
+        hidden_size, vocab_size = config.hidden_size, config.vocab_size
+        self.embedding = frozen(torch.empty(vocab_size, hidden_size, dtype=dtype, device=device))
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, index, dtype, device) for index in range(config.num_layers)
+        )
+        self.norm = frozen(torch.empty(hidden_size, dtype=dtype, device=device))
+        # a tied head is the embedding itself
+        is_tied = config.is_tied
+        self.head = None if is_tied else allocate_weight(hidden_size, vocab_size, dtype, device)
+        table = rotary_table(config.rope, config.head_dim, config.max_positions, dtype, device)
+        self.register_buffer("rotary", table, persistent=False)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        attend: AttendFn,
+        logit_rows: Tensor | None = None,
+    ) -> Tensor:
+        """Run one step.
+
+        Args:
+            token_ids: [rows] int64, each in [0, vocab_size).
+            positions: [rows] int64, each in [0, max_positions): tokens before it on its path.
+            attend: stores keys and values and computes attention; called once per layer, in order.
+            logit_rows: [n] int64, the rows whose logits are wanted, in any order; None: all.
+        Returns:
+            [n, vocab_size] float32 logits.
+        """
+        x = F.embedding(token_ids, self.embedding)
+        cos, sin = self._rotation(positions)
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            # past the last attention, only the wanted rows matter
+            x = layer.forward(x, cos, sin, attend, logit_rows if index == last else None)
+        x = F.rms_norm(x, x.shape[-1:], self.norm, self.config.norm_eps)
+        head = self.embedding.t() if self.head is None else self.head
+        return (x @ head).float()
+
+    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines for `layers.rotate`: two tensors [rows, 1, D]."""
+        cos, sin = self.rotary.index_select(0, positions).unsqueeze(1).chunk(2, dim=-1)
+        return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)

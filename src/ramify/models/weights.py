@@ -1,0 +1,126 @@
+"""Filling a decoder: from safetensors files, whole or sharded, or with seeded random numbers."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ramify.core.errors import ConfigError, expected_got
+from ramify.models.checkpoint import Slot, decoder_slots
+from ramify.models.decoder import Decoder
+from ramify.models.fields import ConfigFields, read_json_object
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+# buffers that early Llama checkpoints saved; they follow from config.json
+DERIVED = re.compile(
+    r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)"
+)
+
+
+@torch.no_grad()
+def load_weights(decoder: Decoder, model_dir: Path) -> None:
+    """Copy a checkpoint into the decoder, converting to its dtype and device.
+
+    Raises:
+        ConfigError: a shard is missing, a file is corrupt, or a tensor is missing, unexpected, not
+            of floating point or of the wrong shape; the message names the file and the tensor.
+    """
+    slots = decoder_slots(decoder)
+    shards, listing = _list_shards(model_dir)
+    filled: set[str] = set()
+    for path, promised in shards.items():
+        filled |= _load_file(path, promised, slots, is_tied=decoder.config.is_tied)
+    missing = sorted(slots.keys() - filled)
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise ConfigError(
+            expected_got(str(listing), f"tensor {missing[0]}{more}", "no such tensor")
+        )
+
+
+def _list_shards(model_dir: Path) -> tuple[dict[Path, set[str]], Path]:
+    """Files to read with the tensors promised in each, and the file that lists them."""
+    single = model_dir / SINGLE_FILE
+    if single.is_file():
+        return {single: set()}, single
+    index = model_dir / INDEX_FILE
+    if not index.is_file():
+        expected = f"{SINGLE_FILE} or {INDEX_FILE}"
+        raise ConfigError(expected_got(str(model_dir), expected, _other_weights(model_dir)))
+    weight_map = ConfigFields(read_json_object(index), source=str(index)).section("weight_map")
+    shards: dict[Path, set[str]] = {}
+    for tensor, file in weight_map.values.items():
+        # a name, not a path: a checkpoint must not reach outside its directory
+        if not isinstance(file, str) or Path(file).name != file:
+            raise weight_map.error(tensor, "the name of a file beside the index")
+        shards.setdefault(model_dir / file, set()).add(tensor)
+    if not shards:
+        raise weight_map.error("weight_map", "at least one tensor", "none")
+    for path, tensors in shards.items():
+        if not path.is_file():
+            expected = f"shard {path.name} with {len(tensors)} tensors, as {INDEX_FILE} says"
+            raise ConfigError(expected_got(str(path), expected, "no such file"))
+    return shards, index
+
+
+def _other_weights(model_dir: Path) -> str:
+    """What lies there instead, when it is weights in a format that can run code on loading."""
+    names = sorted(path.name for path in model_dir.glob("*.bin")) + sorted(
+        path.name for path in model_dir.glob("*.pth")
+    )
+    return f"{names[0]} (convert it to safetensors)" if names else "neither file"
+
+
+def _load_file(
+    path: Path, promised: set[str], slots: dict[str, Slot], *, is_tied: bool
+) -> set[str]:
+    """Copy every tensor of one file; returns their names."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            for name in sorted(promised - names):
+                raise ConfigError(expected_got(str(path), f"tensor {name}", "no such tensor"))
+            wanted = {name for name in names if not _is_redundant(name, is_tied)}
+            for name in sorted(wanted):
+                if name not in slots:
+                    raise ConfigError(
+                        expected_got(str(path), "only tensors of this architecture", name)
+                    )
+                _fill(slots[name], file.get_tensor(name), f"{path}: {name}")
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(expected_got(str(path), "a safetensors file", error)) from error
+    return wanted
+
+
+def _is_redundant(name: str, is_tied: bool) -> bool:
+    return (is_tied and name == "lm_head.weight") or DERIVED.fullmatch(name) is not None
+
+
+def _fill(slot: Slot, tensor: Tensor, name: str) -> None:
+    if tuple(tensor.shape) != slot.shape:
+        raise ConfigError(expected_got(name, f"shape {list(slot.shape)}", list(tensor.shape)))
+    if not tensor.is_floating_point():
+        raise ConfigError(expected_got(name, "a floating-point tensor", tensor.dtype))
+    slot.target.copy_(tensor)
+
+
+@torch.no_grad()
+def fill_random(decoder: Decoder, seed: int) -> None:
+    """Fill with random numbers: norms with ones, the rest with normals of `initializer_range`.
+
+    Each tensor draws from a generator of its own, seeded by (seed, name) on the decoder's device:
+    the same seed gives the same weights on the same kind of device and dtype.
+    """
+    generator = torch.Generator(decoder.device)
+    for name, slot in decoder_slots(decoder).items():
+        if name.endswith("norm.weight"):
+            slot.target.fill_(1.0)
+            continue
+        generator.manual_seed(seed << 32 | zlib.crc32(name.encode()))
+        slot.target.normal_(std=decoder.config.init_std, generator=generator)
