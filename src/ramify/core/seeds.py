@@ -7,6 +7,8 @@ The mixer is the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _MASK = (1 << 64) - 1
@@ -32,14 +34,15 @@ def child_seed(seed: int, index: int) -> int:
     return seed if index == 0 else mix64(seed ^ mix64(index)) >> 1
 
 
-def gumbel_noise(seed: int, position: int, vocab_size: int) -> np.ndarray:
-    """Gumbel(0, 1) noise [vocab_size] float32 for the token at absolute `position` of a branch."""
-    stream = np.uint64(mix64(mix64(seed) ^ position))
-    with np.errstate(over="ignore"):
-        bits = stream + np.arange(1, vocab_size + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(_MIX_A)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(_MIX_B)
-        bits ^= bits >> np.uint64(31)
+def gumbel_noise(seeds: Sequence[int], positions: Sequence[int], vocab_size: int) -> np.ndarray:
+    """Gumbel(0, 1) noise [len(seeds), vocab_size] float32, one row per (seed, absolute position)."""
+    streams = [mix64(mix64(seed) ^ at) for seed, at in zip(seeds, positions, strict=True)]
+    tokens = np.arange(1, vocab_size + 1, dtype=np.uint64)
+    # uint64 arithmetic wraps on purpose: it is the mixer's modulus
+    bits = np.array(streams, dtype=np.uint64)[:, None] + tokens * np.uint64(_GOLDEN)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(_MIX_A)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(_MIX_B)
+    bits ^= bits >> np.uint64(31)
     # 24 bits fill a float32 mantissa; the half keeps the uniform strictly inside (0, 1)
     uniform = ((bits >> np.uint64(40)).astype(np.float64) + 0.5) * 2.0**-24
     noise: np.ndarray = -np.log(-np.log(uniform))

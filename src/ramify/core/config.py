@@ -1,0 +1,51 @@
+"""Engine settings: one frozen dataclass, checked when it is made, printed by `ramify info`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ramify.core.errors import ConfigError, expected_got
+
+METHODS = ("auto", "per_branch", "node", "node_chunk", "flatten")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+LOAD_FORMATS = ("auto", "safetensors", "dummy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How an engine is set up. Raises ConfigError naming the field."""
+
+    model: str = field(default="ramify-tiny", metadata={"help": "bundled name, directory or hub id"})
+    device: str = field(default="auto", metadata={"help": "auto or cpu"})
+    dtype: str = field(default="auto", metadata={"help": " | ".join(DTYPES)})
+    load_format: str = field(default="auto", metadata={"help": " | ".join(LOAD_FORMATS)})
+    method: str = field(default="auto", metadata={"help": "attention: " + " | ".join(METHODS)})
+    backend: str = field(default="auto", metadata={"help": "attention backend: auto, cpu, reference"})
+    policy: str = field(default="fcfs", metadata={"help": "scheduling: fcfs or prefill_first"})
+    num_slots: int | None = field(
+        default=None, metadata={"help": "tokens the KV pool holds; default from kv_gib"}
+    )
+    kv_gib: float = field(default=1.0, metadata={"help": "KV pool size in GiB when num_slots is unset"})
+    max_context: int | None = field(
+        default=None, metadata={"help": "longest path in tokens; default: the model's"}
+    )
+    max_rows: int = field(default=512, metadata={"help": "rows a step may hold beside its decodes"})
+    prefix_cache: bool = field(default=True, metadata={"help": "reuse KV across requests"})
+    seed: int = field(default=0, metadata={"help": "root seed of requests that give none"})
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("method", METHODS),
+            ("dtype", DTYPES),
+            ("load_format", LOAD_FORMATS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    expected_got(name, f"one of {', '.join(allowed)}", repr(getattr(self, name)))
+                )
+        for name in ("num_slots", "max_context", "max_rows"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigError(expected_got(name, "an int >= 1", repr(value)))
+        if not 0 < self.kv_gib < 1 << 20:
+            raise ConfigError(expected_got("kv_gib", "a number of GiB > 0", repr(self.kv_gib)))

@@ -1,0 +1,143 @@
+"""Assemble one step: which tokens of which nodes are computed, and whose logits are wanted.
+
+Paths share nodes, so several tasks may wait for the same tokens: each token is computed once, and a
+logits row is shared by everybody who wants it. A wanted row that was computed in an earlier step is
+asked again as a *probe*: a query over the KV already there whose own K and V go to a scratch slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ramify.cache import Cursor, Node, TokenTree, build_forest
+from ramify.core.forest import Forest
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive tokens [begin, end) of one node, as rows of the step."""
+
+    node: Node
+    begin: int
+    end: int
+    first_row: int
+    owner: int  # the request that pays for these rows
+    is_probe: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepBatch:
+    """The rows of one step. All arrays are int64; `logit_rows` index the rows."""
+
+    token_ids: np.ndarray  # [rows]
+    positions: np.ndarray  # [rows] absolute position on the path
+    slots: np.ndarray  # [rows] where K and V are written
+    logit_rows: np.ndarray  # [n]
+    forest: Forest
+
+
+class BatchBuilder:
+    """Collects the rows of one step, then turns them into a `StepBatch`."""
+
+    def __init__(self, cache: TokenTree, scratch_slot: int) -> None:
+        self._cache = cache
+        self._scratch_slot = scratch_slot
+        self._blocks_of: dict[Node, list[Block]] = {}
+        self._scheduled: dict[Node, int] = {}  # node -> tokens computed once this step is done
+        self._logit_of: dict[int, int] = {}  # row -> index among the logits
+        self.blocks: list[Block] = []
+        self.num_rows = 0
+
+    def schedule(self, cursor: Cursor, budget: int, owner: int) -> bool:
+        """Add up to `budget` uncomputed tokens of a path, top down.
+
+        Returns whether the whole path is computed once the step is done. Raises OutOfSlots, with
+        what was added before still scheduled.
+        """
+        for node, limit in _uncomputed(cursor):
+            done = max(self._scheduled.get(node, 0), node.num_computed)
+            end = min(limit, done + budget)
+            if end > done:
+                self._cache.reserve_slots(node, end)
+                self._add(node, done, end, owner, is_probe=False)
+                self._scheduled[node] = end
+                budget -= end - done
+            if max(end, done) < limit:
+                return False
+        return True
+
+    def logits_at(self, cursor: Cursor, positions: Iterable[int], owner: int) -> dict[int, int]:
+        """Logits index for each absolute position of a path that this step can give.
+
+        Positions not computed yet are left out; those computed in earlier steps become probes.
+        """
+        found: dict[int, int] = {}
+        for position in positions:
+            node = next(n for n, _ in _upward(cursor) if n.start <= position)
+            row = self._row(node, position - node.start, owner)
+            if row is not None:
+                found[position] = self._logit_of.setdefault(row, len(self._logit_of))
+        return found
+
+    def build(self) -> StepBatch:
+        """The step's arrays and its forest."""
+        blocks = self.blocks
+        tokens = [t for b in blocks for t in b.node.tokens[b.begin : b.end]]
+        positions = [np.arange(b.node.start + b.begin, b.node.start + b.end) for b in blocks]
+        rows = [(b.node, offset + 1) for b in blocks for offset in range(b.begin, b.end)]
+        return StepBatch(
+            token_ids=np.array(tokens, dtype=np.int64),
+            positions=np.concatenate(positions),
+            slots=np.concatenate([self._slots(b) for b in blocks]),
+            logit_rows=np.fromiter(self._logit_of, dtype=np.int64, count=len(self._logit_of)),
+            forest=build_forest(rows, self._scheduled),
+        )
+
+    def commit(self) -> None:
+        """Mark the scheduled tokens as computed."""
+        for node, end in self._scheduled.items():
+            self._cache.mark_computed(node, end)
+
+    def _row(self, node: Node, offset: int, owner: int) -> int | None:
+        """The row of a token: one of this step's, or a new probe if it was computed before."""
+        for block in self._blocks_of.get(node, ()):
+            if block.begin <= offset < block.end:
+                return block.first_row + offset - block.begin
+        if offset >= node.num_computed:
+            return None
+        return self._add(node, offset, offset + 1, owner, is_probe=True).first_row
+
+    def _add(self, node: Node, begin: int, end: int, owner: int, *, is_probe: bool) -> Block:
+        block = Block(node, begin, end, self.num_rows, owner, is_probe)
+        self.blocks.append(block)
+        self._blocks_of.setdefault(node, []).append(block)
+        self.num_rows += end - begin
+        return block
+
+    def _slots(self, block: Block) -> np.ndarray:
+        if block.is_probe:
+            return np.full(block.end - block.begin, self._scratch_slot, dtype=np.int64)
+        return self._cache.slots_of(block.node, block.begin, block.end)
+
+
+def _upward(cursor: Cursor) -> Iterator[tuple[Node, int]]:
+    """Nodes of a path from its end to its root, each with its tokens that belong to the path."""
+    node, limit = cursor.node, cursor.offset
+    while node.parent is not None:
+        yield node, limit
+        node = node.parent
+        limit = len(node.tokens)
+
+
+def _uncomputed(cursor: Cursor) -> list[tuple[Node, int]]:
+    """Nodes of a path with tokens to compute, top down; below a computed node all is in question."""
+    nodes = []
+    for node, limit in _upward(cursor):
+        # a node holds computed tokens only if everything above it is computed
+        if node.num_computed >= limit > 0:
+            break
+        nodes.append((node, limit))
+    return nodes[::-1]

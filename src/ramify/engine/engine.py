@@ -1,0 +1,287 @@
+"""The loop: one step of everything that is alive, to be read aloud.
+
+receive -> policy.decide -> apply -> batch -> executor.run -> record -> controllers.advance -> emit
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import time
+from collections.abc import Callable, Sequence
+
+from ramify.cache import TokenTree
+from ramify.core.errors import InputError, OutOfSlots, RequestAborted, expected_got
+from ramify.core.seeds import mix64
+from ramify.engine.batch import BatchBuilder, StepBatch
+from ramify.engine.codec import Codec
+from ramify.engine.executor import Executor
+from ramify.engine.live import Limits, LiveTrees
+from ramify.engine.record import Recorder, Wanted
+from ramify.engine.request import Request, Reveal, Task
+from ramify.scheduling import Decision, KvView, Policy, TaskView, View
+from ramify.search.controller import Controller, Started
+from ramify.search.tree import LogicalTree, NodeState
+
+MAX_WAITING_VIEW = 64
+"""Waiting tasks a policy sees at once; the rest queue behind them."""
+
+MAX_LOGITS_PER_TASK = 256
+"""Logits rows one task may ask for in a step, which bounds memory when prompts are scored."""
+
+
+class Engine:
+    """Drives many trees through one model. `step` is called by whoever waits for a result."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        cache: TokenTree,
+        policy: Policy,
+        codec: Codec,
+        limits: Limits,
+        *,
+        prefix_cache: bool = True,
+        seed: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.executor = executor
+        self.cache = cache
+        self.policy = policy
+        self.limits = limits
+        self.live = LiveTrees(cache, codec, limits, prefix_cache=prefix_cache)
+        self.num_steps = 0
+        self.last_batch: StepBatch | None = None
+        self._recorder = Recorder(self.live, clock)
+        self._clock = clock
+        self._seed = seed
+        self._ids = itertools.count()
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    # ── the outside: submit, abort, step ─────────────────────────────────────────────────────────
+    def submit(
+        self,
+        controller: Controller,
+        prompt_ids: Sequence[int],
+        *,
+        prompt: str | None = None,
+        seed: int | None = None,
+        prompt_logprobs: int | None = None,
+        pinned: bool = False,
+    ) -> Request:
+        """Queue a request; it runs as `step` is called. Safe to call from any thread.
+
+        Raises InputError when the prompt leaves no room in the context or the pool.
+        """
+        self.check_fits(len(prompt_ids))
+        request_id = next(self._ids)
+        root_seed = mix64(self._seed ^ mix64(request_id)) >> 1 if seed is None else seed
+        tree = LogicalTree(list(prompt_ids), prompt or "", root_seed)
+        tree[tree.root].state = NodeState.IDLE
+        request = Request(
+            id=request_id,
+            controller=controller,
+            tree=tree,
+            prompt=prompt,
+            arrived_s=self._clock(),
+            pinned=pinned,
+        )
+        request.usage.prompt_tokens = len(prompt_ids)
+        self._inbox.put(lambda: self._accept(request, prompt_logprobs))
+        return request
+
+    def abort(self, request: Request) -> None:
+        """End a request early; its branches are freed at the next step. Safe from any thread."""
+        self._inbox.put(lambda: self._fail(request, RequestAborted(f"request {request.id} aborted")))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has anything to do."""
+        return bool(self.live.tasks) or not self._inbox.empty()
+
+    def step(self) -> bool:
+        """Run one step. Returns whether anything moved; False means the engine is idle."""
+        self._receive()
+        if not self.live.tasks:
+            return False
+        decision = self.policy.decide(self._view())
+        self._preempt(decision)
+        builder, ready = self._assemble(decision)
+        if not builder.num_rows:
+            return self._unblock()
+        self.last_batch = builder.build()
+        logits = self.executor.run(self.last_batch)
+        builder.commit()
+        self.num_steps += 1
+        self._charge(builder, self.last_batch)
+        self._recorder.record(logits, ready)
+        self._advance({task.request for task, _, _ in ready})
+        return True
+
+    def check_fits(self, prompt_tokens: int) -> None:
+        """Raise InputError unless a prompt leaves room for a token in context and pool."""
+        for limit, what in (
+            (self.limits.max_context, "context"),
+            (self.limits.num_slots, "KV pool"),
+        ):
+            if prompt_tokens >= limit:
+                allowed = f"fewer than {limit} tokens ({what})"
+                raise InputError(expected_got("prompt", allowed, f"{prompt_tokens} tokens"))
+
+    def settle(self) -> None:
+        """Carry out what waits in the inbox, aborts among it, without running a step."""
+        self._receive()
+
+    def deliver(self, request: Request) -> None:
+        """Hand a request's waiting events to its controller now, outside of a step."""
+        self._receive()
+        self._advance([request])
+
+    # ── receive ──────────────────────────────────────────────────────────────────────────────────
+    def _receive(self) -> None:
+        """Run what other callers have put into the inbox."""
+        while not self._inbox.empty():
+            self._inbox.get()()
+
+    def _accept(self, request: Request, prompt_logprobs: int | None) -> None:
+        self.live.requests[request.id] = request
+        if prompt_logprobs is None:
+            request.events.append(Started(root=request.tree.root))
+            self._advance([request])
+        else:
+            self.live.reveal(request, prompt_logprobs)
+
+    # ── decide and apply ─────────────────────────────────────────────────────────────────────────
+    def _view(self) -> View:
+        """Freeze what the policy may know."""
+        ordered = sorted(self.live.tasks.values(), key=lambda task: (task.request.id, task.id))
+        running = [task for task in ordered if task.is_running]
+        is_tight = self.cache.available < len(running)
+        if is_tight:
+            self.live.drop_idle(len(running) - self.cache.available)
+        queued = (task for task in ordered if not task.is_running and not self._must_wait(task))
+        waiting = list(itertools.islice(queued, MAX_WAITING_VIEW))
+        return View(
+            now_s=self._clock(),
+            waiting=[self._task_view(task, is_tight=False) for task in waiting],
+            running=[self._task_view(task, is_tight=is_tight) for task in running],
+            kv=KvView(total=self.limits.num_slots, available=self.cache.available),
+        )
+
+    def _task_view(self, task: Task, *, is_tight: bool) -> TaskView:
+        held = self.live.private_slots(task) if is_tight else 0
+        return TaskView(
+            id=task.id,
+            request=task.request.id,
+            arrival=task.request.id,
+            pending=self.live.tokens_to_open(task),
+            held=held,
+        )
+
+    def _must_wait(self, task: Task) -> bool:
+        """Whether another request is computing a prefix that this prompt can then reuse."""
+        return self.live.is_unopened(task) and self.live.shares_prefill(task.request)
+
+    def _preempt(self, decision: Decision) -> None:
+        for task_id in decision.preempt:
+            task = self.live.tasks[task_id]
+            assert task.is_running, "a policy may preempt running tasks only"
+            self.live.suspend(task)
+
+    def _assemble(
+        self, decision: Decision
+    ) -> tuple[BatchBuilder, list[tuple[Task, Wanted, bool]]]:
+        """Open, admit and schedule what was decided; returns the rows and who wants which logits."""
+        items = [item for work in decision.works for item in work.items]
+        assert all(rows > 0 for _, rows in items), "a policy must give a task at least one row"
+        # opening may split nodes, so all paths are open before the builder holds on to any node
+        chosen = [
+            (task, rows)
+            for task, rows in ((self.live.tasks[task_id], rows) for task_id, rows in items)
+            if self._admit(task)
+        ]
+        builder = BatchBuilder(self.cache, self.executor.scratch_slot)
+        scheduled: list[tuple[Task, bool]] = []
+        for task, rows in chosen:
+            try:
+                whole = builder.schedule(self.live.open(task), rows, task.request.id)
+            except OutOfSlots:
+                # the policy counted on slots that others took first: try again next step
+                self.live.suspend(task)
+                continue
+            scheduled.append((task, whole))
+        return builder, [self._want(builder, task, whole) for task, whole in scheduled]
+
+    def _admit(self, task: Task) -> bool:
+        """Open a task's path; False when a prompt admitted just before it computes its prefix."""
+        if self._must_wait(task):
+            return False
+        self.live.open(task)
+        task.is_running = True
+        if task.request.admitted_s is None:
+            task.request.admitted_s = self._clock()
+            task.request.usage.queue_s = task.request.admitted_s - task.request.arrived_s
+        return True
+
+    @staticmethod
+    def _want(builder: BatchBuilder, task: Task, whole: bool) -> tuple[Task, Wanted, bool]:
+        """Ask the batch for the logits a task wants and this step can give."""
+        assert task.cursor is not None, "a scheduled task has an open path"
+        positions = task.wanted()
+        asked = positions[:MAX_LOGITS_PER_TASK]
+        wanted = builder.logits_at(task.cursor, asked, task.request.id)
+        return task, wanted, whole and len(asked) == len(positions)
+
+    def _unblock(self) -> bool:
+        """Nothing could run: free idle paths, or give up on the oldest request."""
+        if not self.live.tasks or self.live.drop_idle(self.limits.num_slots) > 0:
+            return bool(self.live.tasks)
+        oldest = min(self.live.tasks.values(), key=lambda task: (task.request.id, task.id))
+        needed = self.live.tokens_to_open(oldest)
+        error = OutOfSlots(needed, self.cache.available, f"request {oldest.request.id}")
+        self._fail(oldest.request, error)
+        return True
+
+    # ── after the forward pass ───────────────────────────────────────────────────────────────────
+    def _charge(self, builder: BatchBuilder, batch: StepBatch) -> None:
+        """Divide the step's KV reads among requests."""
+        per_token = self.executor.kv_bytes_per_token
+        shares, paths = batch.forest.row_share, batch.forest.path_len
+        is_shared = self.executor.method_in_use != "per_branch"
+        for block in builder.blocks:
+            usage = self.live.requests[block.owner].usage
+            rows = slice(block.first_row, block.first_row + block.end - block.begin)
+            # decoding branch by branch, a chunk of one node still reads its path only once
+            alone = int(paths[rows].max()) * per_token
+            shared = round(float(shares[rows].sum()) * per_token)
+            usage.kv_bytes_read += shared if is_shared else alone
+            usage.kv_bytes_per_branch += alone
+            usage.computed_tokens += 0 if block.is_probe else block.end - block.begin
+        for owner in {block.owner for block in builder.blocks}:
+            self.live.requests[owner].usage.steps += 1
+
+    def _advance(self, requests: Sequence[Request] | set[Request]) -> None:
+        """Let controllers answer their events until none is left."""
+        for request in sorted(requests, key=lambda r: r.id):
+            try:
+                while request.events and not request.is_done:
+                    request.tree.elapsed_s = self._clock() - request.arrived_s
+                    events, request.events = request.events, []
+                    for action in request.controller.advance(request.tree, events):
+                        if request.is_done:
+                            break
+                        self.live.perform(request, action)
+            except Exception as error:  # a user's controller or scorer may raise anything
+                self._fail(request, error)
+            request.usage.total_s = self._clock() - request.arrived_s
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        """End a request with an error; everything else goes on."""
+        if request.is_done:
+            return
+        request.error = error
+        for node in request.tree:
+            if node.state is NodeState.GROWING:
+                node.state = NodeState.PRUNED
+        self.live.release(request, keep={request.tree.root})
+        request.usage.total_s = self._clock() - request.arrived_s

@@ -1,0 +1,348 @@
+"""Everything alive in the engine: requests, their tasks and paths, and the carrying out of actions.
+
+A controller's actions become tasks (paths to compute) and edits of the token tree. A request's
+paths live in `request.cursors`, one per logical node that may still be grown from.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ramify.cache import Cursor, TokenTree
+from ramify.core.errors import InputError, expected_got
+from ramify.core.outputs import TokenLogprob
+from ramify.core.params import SamplingParams
+from ramify.core.seeds import child_seed
+from ramify.engine.codec import Codec
+from ramify.engine.request import Fan, Force, Grow, Request, Reveal, Task
+from ramify.engine.sample import History
+from ramify.engine.text import CONTEXT_TOKENS, TextStream
+from ramify.search.controller import (
+    Action,
+    Append,
+    Close,
+    Expand,
+    Failed,
+    Finish,
+    Mark,
+    Prune,
+    Score,
+    subject,
+)
+from ramify.search.tree import LogicalNode, NodeState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a model and a pool allow."""
+
+    max_context: int
+    num_slots: int
+    eos_token_ids: tuple[int, ...]
+
+
+class LiveTrees:
+    """The engine's books. Every edit of the token tree that a request causes happens here."""
+
+    def __init__(
+        self, cache: TokenTree, codec: Codec, limits: Limits, *, prefix_cache: bool
+    ) -> None:
+        self.cache = cache
+        self.codec = codec
+        self.limits = limits
+        self.requests: dict[int, Request] = {}
+        self.tasks: dict[int, Task] = {}
+        self._prefix_cache = prefix_cache
+        self._task_ids = itertools.count()
+
+    # ── actions ──────────────────────────────────────────────────────────────────────────────────
+    def perform(self, request: Request, action: Action) -> None:
+        """Carry out one action. Raises InputError when the action breaks the protocol."""
+        if isinstance(action, Finish):
+            self._finish(request, action)
+            return
+        node = self._node(request, action.node)
+        match action:
+            case Expand():
+                self._expand(request, node, action)
+            case Append():
+                child = request.tree.add(node.id, seed=node.seed, tag=action.tag)
+                child.token_ids = list(self.codec.encode(action.tokens))
+                child.text = self.codec.decode(child.token_ids)
+                self._force(request, node, child.id, action, tuple(child.token_ids))
+            case Score():
+                for label in action.labels:
+                    self.codec.label(label)
+                self._force(request, node, node.id, action, self.codec.encode(action.suffix))
+            case Mark():
+                node.score = action.score
+            case Prune():
+                self.prune(request, node.id)
+            case Close():
+                self._close(request, node)
+
+    def _node(self, request: Request, node: int) -> LogicalNode:
+        if node not in request.tree:
+            raise InputError(expected_got("node", "a node of this tree", node))
+        found = request.tree[node]
+        if found.state is NodeState.PRUNED:
+            raise InputError(expected_got(f"node {node}", "a node that is not pruned", "pruned"))
+        return found
+
+    def _grown(self, request: Request, node: LogicalNode) -> LogicalNode:
+        """Check that a node may be grown from or asked about."""
+        if node.state is not NodeState.IDLE:
+            wanted = "complete and not closed"
+            raise InputError(expected_got(f"node {node.id}", wanted, node.state.value))
+        return node
+
+    def _expand(self, request: Request, node: LogicalNode, action: Expand) -> None:
+        self._grown(request, node)
+        if action.k < 1:
+            raise InputError(expected_got("Expand.k", "an int >= 1", action.k))
+        self.check_params(action.params)
+        if self._path_length(request, node) >= self.limits.max_context:
+            reason = f"its path already fills the context of {self.limits.max_context} tokens"
+            request.events.append(Failed(node=node.id, reason=reason, tag=action.tag))
+            return
+        self._add_task(Fan(id=next(self._task_ids), request=request, node=node.id, action=action))
+
+    def _force(
+        self,
+        request: Request,
+        node: LogicalNode,
+        target: int,
+        action: Append | Score,
+        tokens: tuple[int, ...],
+    ) -> None:
+        self._grown(request, node)
+        if self._path_length(request, node) + len(tokens) > self.limits.max_context:
+            reason = f"its path would exceed the context of {self.limits.max_context} tokens"
+            if isinstance(action, Append):
+                request.tree[target].state = NodeState.PRUNED
+            request.events.append(Failed(node=node.id, reason=reason, tag=action.tag))
+            return
+        self._add_task(
+            Force(
+                id=next(self._task_ids),
+                request=request,
+                node=target,
+                action=action,
+                tokens=tokens,
+            )
+        )
+
+    def _add_task(self, task: Task) -> None:
+        self.tasks[task.id] = task
+        task.request.tasks[task.id] = task
+
+    def drop_task(self, task: Task) -> None:
+        """Forget a task that is done or no longer wanted."""
+        self.tasks.pop(task.id, None)
+        task.request.tasks.pop(task.id, None)
+        is_score = isinstance(task, Force) and isinstance(task.action, Score)
+        if is_score and task.cursor is not None:
+            # the suffix of a score leaves no trace
+            self.cache.close(task.cursor, keep=False)
+            task.cursor = None
+
+    def _path_length(self, request: Request, node: LogicalNode) -> int:
+        return sum(len(step.token_ids) for step in request.tree.path(node.id))
+
+    def check_params(self, params: SamplingParams) -> None:
+        """Raise InputError when parameters do not fit the model."""
+        params.check_vocabulary(self.codec.vocab_size)
+        if params.stop_strings:
+            self.codec.require_text("stop strings")
+
+    def reveal(self, request: Request, top: int) -> None:
+        """Compute a prompt's own log-probabilities before its controller starts."""
+        self._add_task(
+            Reveal(id=next(self._task_ids), request=request, node=request.tree.root, top=top)
+        )
+
+    # ── opening: from a waiting task to a path in the cache ──────────────────────────────────────
+    def tokens_to_open(self, task: Task) -> int:
+        """Upper bound of the tokens a task computes once it is opened."""
+        if task.cursor is not None:
+            return self.cache.pending(task.cursor)
+        start = self._start_node(task)
+        if start in task.request.cursors:
+            known = self.cache.pending(task.request.cursors[start])
+        else:
+            known = len(task.request.prompt_ids)
+        return known + task.extra_tokens
+
+    def open(self, task: Task) -> Cursor:
+        """Give a task its path, matching the prompt against the cache when it is the first."""
+        if task.cursor is not None:
+            return task.cursor
+        request = task.request
+        start = self._start_node(task)
+        if start not in request.cursors:
+            self._open_root(request)
+        base = request.cursors[start]
+        if not isinstance(task, Force):
+            task.cursor = base
+            return base
+        task.begin = base.length
+        task.cursor = self.cache.fork(base)
+        if task.tokens:
+            self.cache.append(task.cursor, task.tokens)
+        if isinstance(task.action, Append):
+            request.cursors[task.node] = task.cursor
+        return task.cursor
+
+    def is_unopened(self, task: Task) -> bool:
+        """Whether the task's request holds no path yet."""
+        return task.request.tree.root not in task.request.cursors and task.cursor is None
+
+    def shares_prefill(self, request: Request) -> bool:
+        """Whether a live request is about to compute more of this prompt than is cached now."""
+        if not self._prefix_cache:
+            return False
+        prompt = request.prompt_ids
+        return self.cache.in_flight_match(prompt) > self.cache.computed_match(prompt)
+
+    def path_of(self, request: Request, node: int) -> Cursor:
+        """A live path through the end of `node`. Raises InputError when none is left."""
+        if node == request.tree.root and not request.cursors:
+            self._open_root(request)
+        for step in request.tree.subtree(node):
+            if step.id in request.cursors:
+                return request.cursors[step.id]
+        raise InputError(expected_got(f"node {node}", "a node with a live path", "none"))
+
+    def _start_node(self, task: Task) -> int:
+        """The logical node whose path the task starts from."""
+        if isinstance(task, Force) and isinstance(task.action, Append):
+            return task.action.node
+        return task.node
+
+    def _open_root(self, request: Request) -> None:
+        cursor = self.cache.open(request.prompt_ids, reuse=self._prefix_cache)
+        request.cursors[request.tree.root] = cursor
+        request.usage.cached_tokens = cursor.length - self.cache.pending(cursor)
+        if request.pinned:
+            self.cache.pin(cursor)
+
+    # ── growth ───────────────────────────────────────────────────────────────────────────────────
+    def spawn(self, fan: Fan, tokens: Sequence[TokenLogprob], seeds: Sequence[int]) -> list[Grow]:
+        """Make the children of an `Expand`, each with its first token still to be recorded."""
+        request, params = fan.request, fan.action.params
+        assert fan.cursor is not None, "a fan is spawned from an open path"
+        context = request.tree.tail(fan.node, CONTEXT_TOKENS)
+        children = []
+        for token, seed in zip(tokens, seeds, strict=True):
+            node = request.tree.add(fan.node, seed=seed, tag=fan.action.tag)
+            cursor = self.cache.fork(fan.cursor)
+            self.cache.append(cursor, [token.token_id])
+            request.cursors[node.id] = cursor
+            stream = TextStream(
+                self.codec.tokenizer, context, skip_special_tokens=params.skip_special_tokens
+            )
+            task = Grow(
+                id=next(self._task_ids),
+                request=request,
+                node=node.id,
+                cursor=cursor,
+                is_running=True,
+                params=params,
+                stream=stream,
+                history=self.history(request, fan.node, params),
+                tag=fan.action.tag,
+            )
+            self._add_task(task)
+            children.append(task)
+        return children
+
+    def history(self, request: Request, node: int, params: SamplingParams) -> History | None:
+        """What penalties need to know of the path to `node`; None when nothing is penalised."""
+        if not params.penalises:
+            return None
+        history = History(prompt=frozenset(request.prompt_ids))
+        history.generated.update(request.tree.completion_ids(node))
+        return history
+
+    def fork_seeds(self, request: Request, node: int, k: int) -> list[int]:
+        """Seeds of the next k branches grown from a node: a function of its seed and their index."""
+        seed = request.tree[node].seed
+        return [child_seed(seed, request.next_fork(node)) for _ in range(k)]
+
+    # ── pressure ─────────────────────────────────────────────────────────────────────────────────
+    def private_slots(self, task: Task) -> int:
+        """Slots that suspending the task would free."""
+        return self.cache.private_slots(task.cursor) if task.cursor is not None else 0
+
+    def suspend(self, task: Task) -> None:
+        """Preempt a task: drop the KV that only its path uses; tokens stay and are recomputed."""
+        task.is_running = False
+        task.request.usage.preemptions += 1
+        if task.cursor is not None and not task.request.pinned:
+            self.cache.drop(task.cursor)
+
+    def drop_idle(self, wanted: int) -> int:
+        """Drop the KV of paths that nothing is computing, youngest request first.
+
+        Stops once `wanted` slots came free; returns how many did.
+        """
+        freed = 0
+        for request in sorted(self.requests.values(), key=lambda r: -r.id):
+            if freed >= wanted:
+                break
+            if not request.pinned:
+                freed += self.cache.drop(*self._idle_cursors(request))
+        return freed
+
+    def _idle_cursors(self, request: Request) -> list[Cursor]:
+        """Paths of a request that no running task extends."""
+        busy = {id(task.cursor) for task in request.tasks.values() if task.is_running}
+        held = [*request.cursors.values(), *(t.cursor for t in request.tasks.values() if t.cursor)]
+        return [c for c in {id(c): c for c in held}.values() if id(c) not in busy]
+
+    # ── endings ──────────────────────────────────────────────────────────────────────────────────
+    def prune(self, request: Request, node: int) -> int:
+        """Cut a logical subtree; returns the slots freed."""
+        gone = {step.id for step in request.tree.subtree(node)}
+        for task in [t for t in request.tasks.values() if t.node in gone]:
+            self.drop_task(task)
+        cursors = [request.cursors.pop(n) for n in sorted(gone) if n in request.cursors]
+        for n in gone:
+            request.tree[n].state = NodeState.PRUNED
+        request.events = [e for e in request.events if subject(e) not in gone]
+        return self.cache.prune(cursors)
+
+    def _close(self, request: Request, node: LogicalNode) -> None:
+        if any(t.node == node.id and not isinstance(t, Force) for t in request.tasks.values()):
+            raise InputError(expected_got(f"node {node.id}", "no growth under way", "a task on it"))
+        for task in [t for t in request.tasks.values() if self._start_node(t) == node.id]:
+            self.open(task)
+        cursor = request.cursors.pop(node.id, None)
+        node.state = NodeState.CLOSED
+        if cursor is not None:
+            self.cache.close(cursor, keep=False)
+
+    def _finish(self, request: Request, action: Finish) -> None:
+        for output in action.outputs:
+            self._node(request, output)
+        for node in request.tree:
+            if node.state is NodeState.GROWING and node.id not in action.outputs:
+                node.state = NodeState.PRUNED
+        request.finish = action
+        self.release(request, keep={request.tree.root, *action.outputs})
+
+    def release(self, request: Request, keep: set[int]) -> None:
+        """End a request: kept paths become prefix cache, everything else is freed."""
+        for task in list(request.tasks.values()):
+            self.drop_task(task)
+        kept = [request.cursors.pop(n) for n in sorted(keep) if n in request.cursors]
+        self.cache.prune(list(request.cursors.values()))
+        request.cursors.clear()
+        for cursor in kept:
+            if request.pinned:
+                self.cache.unpin(cursor)
+            self.cache.close(cursor, keep=self._prefix_cache)
+        request.events.clear()
+        self.requests.pop(request.id, None)

@@ -1,0 +1,279 @@
+"""The user's face of the engine: generate, stream, search, beam search, score, trees by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+from ramify.core.config import EngineConfig
+from ramify.core.errors import ConfigError, InputError, expected_got
+from ramify.core.outputs import RequestOutput, ScoreOutput, SearchResult
+from ramify.core.params import BeamSearchParams, SamplingParams
+from ramify.engine.build import build_engine
+from ramify.engine.handles import Manual, NodeHandle
+from ramify.engine.request import Request
+from ramify.engine.results import request_output, search_result
+from ramify.engine.stream import Stream
+from ramify.search import BeamSearch, Continuations, Controller, Sample, make_controller
+from ramify.search.tree import LogicalTree
+
+Prompt: TypeAlias = str | Sequence[int]
+Prompts: TypeAlias = Prompt | Sequence[Prompt]
+OnStep: TypeAlias = Callable[[LogicalTree], None]
+
+
+class LLM:
+    """A model with its engine. All calls share one loop, one KV pool and one prefix cache.
+
+    Args:
+        model: a bundled name, a Hugging Face directory, or a hub id.
+        settings: fields of `EngineConfig` (device, dtype, load_format, method, num_slots, ...).
+    Raises:
+        ConfigError: a setting or a file of the model is wrong; the message names it.
+
+    Not thread-safe, except that `abort` may be called from any thread.
+    """
+
+    def __init__(self, model: str = "ramify-tiny", **settings: Any) -> None:
+        known = [f.name for f in fields(EngineConfig)]
+        for name in settings:
+            if name not in known:
+                raise ConfigError(expected_got("setting", f"one of {', '.join(known)}", repr(name)))
+        self.engine, self.config = build_engine(EngineConfig(model=str(model), **settings))
+
+    # ── one call, all results ────────────────────────────────────────────────────────────────────
+    def generate(
+        self,
+        prompts: Prompts,
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> list[RequestOutput]:
+        """Sample `params.n` completions of each prompt.
+
+        Args:
+            prompts: a text, a list of token ids, or a list of either.
+            params: one for all prompts, or one for each.
+        Returns:
+            One output per prompt, in order. A request that failed on its own (for instance out of
+            slots) says so in `error`; the others are complete.
+        Raises:
+            InputError: a prompt or a parameter is wrong; nothing was run.
+        """
+        batch = self._batch(prompts)
+        each = self._params_for(len(batch), params)
+        for (_, ids), one in zip(batch, each, strict=True):
+            self._check(ids, one)
+        requests = [
+            self._submit(Sample(one), text, ids, one)
+            for (text, ids), one in zip(batch, each, strict=True)
+        ]
+        self._run(requests)
+        return [request_output(request) for request in requests]
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+        """Sample completions of one prompt and watch them grow. See `Stream`."""
+        params = params or SamplingParams()
+        ((text, ids),) = self._batch([prompt])
+        self._check(ids, params)
+        request = self._submit(Sample(params), text, ids, params)
+        return Stream(self.engine, request, params.stop_strings)
+
+    def abort(self, request_id: int) -> bool:
+        """End a request early; returns whether it was still alive. Safe from any thread."""
+        request = self.engine.live.requests.get(request_id)
+        if request is not None:
+            self.engine.abort(request)
+        return request is not None
+
+    def beam_search(
+        self, prompts: Prompts, params: BeamSearchParams | None = None
+    ) -> list[RequestOutput]:
+        """Beam search; outputs are the best beams, best first, with `score`.
+
+        Raises InputError as `generate` does.
+        """
+        params = params or BeamSearchParams()
+        batch = self._batch(prompts)
+        for _, ids in batch:
+            self._check_branches(len(ids), params.beam_width)
+        eos = self.engine.limits.eos_token_ids
+        searches = [BeamSearch(params, eos) for _ in batch]
+        requests = [
+            self.engine.submit(search, ids, prompt=text)
+            for search, (text, ids) in zip(searches, batch, strict=True)
+        ]
+        self._run(requests)
+        return [
+            self._beams(request, search)
+            for request, search in zip(requests, searches, strict=True)
+        ]
+
+    def score(
+        self, prompt: Prompt, continuations: Sequence[Prompt], *, logprobs: int = 0
+    ) -> list[ScoreOutput]:
+        """Log-probability of each continuation of a prompt, token by token.
+
+        The prompt is computed once, or not at all where the cache has it. `logprobs` asks for
+        that many alternatives at each token. Raises InputError on an empty or too long one.
+        """
+        ((text, ids),) = self._batch([prompt])
+        codec = self.engine.live.codec
+        given = [codec.encode(c, name="continuation") for c in continuations]
+        for tokens in given:
+            if not tokens:
+                raise InputError(expected_got("continuation", "at least one token", "none"))
+            limit = self.engine.limits.max_context
+            if len(ids) + len(tokens) > limit:
+                got = f"{len(ids)} + {len(tokens)} tokens"
+                raise InputError(expected_got("continuation", f"a path <= {limit} tokens", got))
+        request = self.engine.submit(Continuations(given, logprobs), ids, prompt=text)
+        self._run([request])
+        self._raise(request)
+        assert request.finish is not None, "a request without error has finished"
+        nodes = [request.tree[node] for node in request.finish.outputs]
+        return [
+            ScoreOutput(token_ids=list(node.token_ids), token_logprobs=list(node.logprobs or ()))
+            for node in nodes
+        ]
+
+    def search(
+        self,
+        prompt: Prompt,
+        algorithm: str = "best_of_n",
+        *,
+        controller: Controller | None = None,
+        seed: int | None = None,
+        on_step: OnStep | None = None,
+        **options: Any,
+    ) -> SearchResult:
+        """Grow a tree by a search algorithm.
+
+        Args:
+            prompt: text or token ids.
+            algorithm: a name that `make_controller` knows; `options` are its arguments
+                (params, scorer, judge, budget, ...). Ignored when a `controller` is given.
+            controller: your own algorithm; one object serves one search.
+            seed: root seed; default `params.seed` of the options, else the engine's.
+            on_step: called after every engine step with the live tree, to watch it grow.
+        Raises:
+            InputError: a wrong argument. OutOfSlots: the pool cannot hold a single branch.
+            Whatever a scorer or controller of yours raises comes out unchanged.
+        """
+        ((text, ids),) = self._batch([prompt])
+        if controller is None:
+            controller = make_controller(algorithm, **self._search_options(algorithm, options))
+        params = options.get("params")
+        if isinstance(params, SamplingParams):
+            self._check(ids, params)
+            seed = params.seed if seed is None else seed
+        request = self.engine.submit(controller, ids, prompt=text, seed=seed)
+        self._run([request], on_step)
+        self._raise(request)
+        return search_result(request)
+
+    def tree(self, prompt: Prompt, *, seed: int | None = None, pin: bool = False) -> NodeHandle:
+        """Open a tree to grow by hand; returns its root. `pin` keeps its prompt's KV in the pool."""
+        ((text, ids),) = self._batch([prompt])
+        request = self.engine.submit(Manual(), ids, prompt=text, seed=seed, pinned=pin)
+        self.engine.deliver(request)
+        return NodeHandle(self.engine, request, request.tree.root)
+
+    def info(self) -> dict[str, object]:
+        """The settings in use and why: device, dtype, pool, attention backend."""
+        attention = self.engine.executor.attention
+        settings = {f.name: getattr(self.config, f.name) for f in fields(EngineConfig)}
+        return {
+            **settings,
+            "architecture": self.engine.executor.model.config.architecture,
+            "parameters": sum(p.numel() for p in self.engine.executor.model.parameters()),
+            "kv_bytes_per_token": self.engine.executor.kv_bytes_per_token,
+            "attention_backend": attention.backend,
+            "attention_backend_reason": attention.backend_reason,
+        }
+
+    # ── checking and running ─────────────────────────────────────────────────────────────────────
+    def _batch(self, prompts: Prompts) -> list[tuple[str | None, list[int]]]:
+        """Texts (if given as text) and token ids of one prompt or several."""
+        is_one = isinstance(prompts, str) or (
+            isinstance(prompts, Sequence) and bool(prompts) and isinstance(prompts[0], int)
+        )
+        many = [prompts] if is_one else prompts
+        if not isinstance(many, Sequence) or not many:
+            wanted = "a text, a list of token ids, or a non-empty list of either"
+            raise InputError(expected_got("prompt", wanted, repr(prompts)))
+        encode = self.engine.live.codec.encode_prompt
+        return [
+            (one if isinstance(one, str) else None, encode(one))  # type: ignore[arg-type]
+            for one in many
+        ]
+
+    @staticmethod
+    def _params_for(
+        count: int, params: SamplingParams | Sequence[SamplingParams] | None
+    ) -> list[SamplingParams]:
+        if params is None or isinstance(params, SamplingParams):
+            return [params or SamplingParams()] * count
+        if len(params) != count:
+            raise InputError(expected_got("params", f"one or {count}", len(params)))
+        return list(params)
+
+    def _check(self, ids: list[int], params: SamplingParams) -> None:
+        self.engine.live.check_params(params)
+        self._check_branches(len(ids), params.n)
+
+    def _check_branches(self, prompt_tokens: int, branches: int) -> None:
+        """Raise InputError unless the prompt and a token of every branch fit the pool."""
+        self.engine.check_fits(prompt_tokens)
+        slots = self.engine.limits.num_slots
+        if prompt_tokens + branches > slots:
+            wanted = f"at most {slots - prompt_tokens} beside a prompt of {prompt_tokens} tokens"
+            got = f"{branches} (the KV pool has {slots} slots)"
+            raise InputError(expected_got("branches", wanted, got))
+
+    def _submit(
+        self, controller: Controller, text: str | None, ids: list[int], params: SamplingParams
+    ) -> Request:
+        return self.engine.submit(
+            controller,
+            ids,
+            prompt=text,
+            seed=params.seed,
+            prompt_logprobs=params.prompt_logprobs,
+        )
+
+    def _run(self, requests: Sequence[Request], on_step: OnStep | None = None) -> None:
+        """Step the engine until the requests are done; an interrupt aborts them."""
+        try:
+            while not all(request.is_done for request in requests):
+                self.engine.step()
+                if on_step is not None:
+                    on_step(requests[0].tree)
+        except BaseException:
+            for request in requests:
+                self.engine.abort(request)
+            self.engine.settle()
+            raise
+
+    @staticmethod
+    def _raise(request: Request) -> None:
+        if request.error is not None:
+            raise request.error
+
+    def _search_options(self, algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Add what an algorithm needs to know of the model."""
+        if algorithm == "beam":
+            return {"eos_token_ids": self.engine.limits.eos_token_ids, **options}
+        return options
+
+    def _beams(self, request: Request, search: BeamSearch) -> RequestOutput:
+        """The result of a beam search; whole beams are decoded at once."""
+        output = request_output(request)
+        nodes = request.finish.outputs if request.finish is not None else ()
+        for node, beam in zip(nodes, output.outputs, strict=True):
+            made = search.hypotheses[node]
+            beam.cumulative_logprob = made.cumulative_logprob
+            beam.finish_reason = made.finish_reason
+            beam.text = self.engine.live.codec.decode(
+                beam.token_ids, skip_special_tokens=search.params.skip_special_tokens
+            )
+        return output

@@ -1,0 +1,229 @@
+"""After a forward pass: draw tokens, record them in the trees, notice stops, raise events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ramify.cache import Cursor
+from ramify.core.outputs import FinishReason, TokenLogprob
+from ramify.core.params import SamplingParams
+from ramify.engine.live import LiveTrees
+from ramify.engine.request import Fan, Force, Grow, Reveal, Task
+from ramify.engine.sample import SampleRow, sample, token_logprobs, top_logprobs
+from ramify.engine.text import find_stop
+from ramify.search.controller import Append, Appended, Finished, Scored, Spawned, Started
+from ramify.search.tree import LogicalNode, NodeState
+
+Wanted = Mapping[int, int]
+"""Absolute position -> index among the step's logits, for one task."""
+
+
+class Recorder:
+    """Turns the logits of a step into tokens on the logical trees and events for controllers."""
+
+    def __init__(self, live: LiveTrees, clock: Callable[[], float]) -> None:
+        self._live = live
+        self._clock = clock
+
+    def record(self, logits: Tensor, ready: Sequence[tuple[Task, Wanted, bool]]) -> None:
+        """Serve every task of the step.
+
+        Args:
+            logits: [n, vocab] float32.
+            ready: per task the logits it got and whether its whole path is computed now.
+        """
+        draws: list[SampleRow] = []
+        draw_of: list[tuple[Task, int, int]] = []
+        for task, wanted, is_complete in ready:
+            if isinstance(task, Force):
+                self._serve_force(task, logits, wanted, is_complete)
+            elif isinstance(task, Reveal):
+                self._serve_reveal(task, logits, wanted, is_complete)
+            elif is_complete:
+                rows = self._draws(task, wanted)
+                draw_of.append((task, len(draws), len(draws) + len(rows)))
+                draws += rows
+        tokens = sample(logits, draws) if draws else []
+        for task, begin, end in draw_of:
+            if isinstance(task, Fan):
+                self._serve_fan(task, tokens[begin:end], [d.seed for d in draws[begin:end]])
+            else:
+                assert isinstance(task, Grow)
+                self._live.cache.append(_cursor_of(task), [tokens[begin].token_id])
+                self._record_token(task, tokens[begin])
+
+    # ── sampling ─────────────────────────────────────────────────────────────────────────────────
+    def _draws(self, task: Task, wanted: Wanted) -> list[SampleRow]:
+        """The tokens a Grow or Fan draws from its one row of logits."""
+        ((position, row),) = wanted.items()
+        request, live = task.request, self._live
+        if isinstance(task, Grow):
+            params, seeds, history = task.params, [request.tree[task.node].seed], task.history
+            generated = len(request.tree[task.node].token_ids)
+        else:
+            assert isinstance(task, Fan)
+            params, generated = task.action.params, 0
+            seeds = live.fork_seeds(request, task.node, task.action.k)
+            history = live.history(request, task.node, params)
+        banned = self._banned(params) if generated < params.min_tokens else ()
+        return [
+            SampleRow(
+                row=row,
+                params=params,
+                seed=seed,
+                position=position + 1,
+                banned=banned,
+                history=history,
+            )
+            for seed in seeds
+        ]
+
+    def _banned(self, params: SamplingParams) -> tuple[int, ...]:
+        """Tokens that would end a branch, kept out until `min_tokens` are there."""
+        eos = () if params.ignore_eos else self._live.limits.eos_token_ids
+        return (*eos, *params.stop_token_ids)
+
+    def _serve_fan(self, fan: Fan, tokens: Sequence[TokenLogprob], seeds: Sequence[int]) -> None:
+        """Turn an `Expand` into growing children, each with its first token."""
+        children = self._live.spawn(fan, tokens, seeds)
+        self._live.drop_task(fan)
+        fan.request.events.append(
+            Spawned(
+                parent=fan.node,
+                nodes=tuple(child.node for child in children),
+                tag=fan.action.tag,
+            )
+        )
+        for child, token in zip(children, tokens, strict=True):
+            self._record_token(child, token)
+
+    def _record_token(self, task: Grow, token: TokenLogprob) -> None:
+        """Write one sampled token down and end the branch if it stops."""
+        request, params = task.request, task.params
+        node = request.tree[task.node]
+        node.token_ids.append(token.token_id)
+        node.cumulative_logprob += token.logprob
+        if params.logprobs is not None:
+            node.logprobs = [*(node.logprobs or ()), token]
+        if task.history is not None:
+            task.history.generated[token.token_id] += 1
+        request.tree.generated_tokens += 1
+        request.usage.generated_tokens += 1
+        if request.usage.first_token_s is None:
+            request.usage.first_token_s = self._clock() - request.arrived_s
+        if self._stops(task, node, token.token_id):
+            node.state = NodeState.IDLE
+            self._live.drop_task(task)
+            request.events.append(Finished(node=node.id, tag=task.tag))
+
+    def _stops(self, task: Grow, node: LogicalNode, token: int) -> bool:
+        """Extend the node's text by a token and decide whether the branch ends with it."""
+        params = task.params
+        may_stop = len(node.token_ids) >= params.min_tokens
+        if may_stop and token in self._banned(params):
+            node.text += task.stream.flush()
+            if params.include_stop_str_in_output:
+                node.text += task.stream.push(token)
+            return _end(node, "stop", token)
+        added = task.stream.push(token)
+        is_last = self._is_full(task, node)
+        if is_last:
+            added += task.stream.flush()
+        node.text += added
+        stop = find_stop(node.text, len(added), params.stop_strings) if may_stop else None
+        if stop is not None:
+            begin, string = stop
+            keep = begin + (len(string) if params.include_stop_str_in_output else 0)
+            node.text = node.text[:keep]
+            return _end(node, "stop", string)
+        return _end(node, "length", None) if is_last else False
+
+    def _is_full(self, task: Grow, node: LogicalNode) -> bool:
+        """Whether the branch has all the tokens it may have."""
+        at_limit = len(node.token_ids) >= task.params.max_tokens
+        return at_limit or _cursor_of(task).length >= self._live.limits.max_context
+
+    # ── forced tokens and questions ──────────────────────────────────────────────────────────────
+    def _serve_force(
+        self, task: Force, logits: Tensor, wanted: Wanted, is_complete: bool
+    ) -> None:
+        """Collect log-probabilities of forced tokens; answer when the path is computed."""
+        if isinstance(task.action, Append) and task.action.logprobs is not None:
+            found = _collect(logits, wanted, task.begin, task.tokens, task.action.logprobs)
+            task.collected.update(found)
+        if not is_complete:
+            return
+        last = _cursor_of(task).length - 1
+        tail = logits[wanted[last]][None] if task.wants_last else None
+        if isinstance(task.action, Append):
+            self._serve_append(task, task.action, tail)
+        else:
+            assert tail is not None
+            ids = [self._live.codec.label(label) for label in task.action.labels]
+            logprobs = tail[0].log_softmax(dim=-1)[ids].tolist() if ids else []
+            task.request.events.append(
+                Scored(
+                    node=task.node,
+                    logprobs=tuple(logprobs),
+                    top=top_logprobs(tail, task.action.top)[0],
+                    tag=task.action.tag,
+                )
+            )
+        self._live.drop_task(task)
+
+    def _serve_reveal(
+        self, task: Reveal, logits: Tensor, wanted: Wanted, is_complete: bool
+    ) -> None:
+        """Collect the prompt's log-probabilities; the controller starts when all are there."""
+        prompt = task.request.prompt_ids
+        task.collected.update(_collect(logits, wanted, 1, prompt[1:], task.top))
+        if is_complete:
+            task.request.prompt_logprobs = [task.collected[at] for at in range(len(prompt) - 1)]
+            task.request.events.append(Started(root=task.node))
+            self._live.drop_task(task)
+
+    def _serve_append(self, task: Force, action: Append, tail: Tensor | None) -> None:
+        node = task.request.tree[task.node]
+        logprobs = tuple(task.collected[at] for at in sorted(task.collected))
+        node.state = NodeState.IDLE
+        node.cumulative_logprob += sum(token.logprob for token in logprobs)
+        if action.logprobs is not None:
+            node.logprobs = list(logprobs)
+        task.request.events.append(
+            Appended(
+                node=node.id,
+                parent=action.node,
+                logprobs=logprobs,
+                top=top_logprobs(tail, action.top)[0] if tail is not None else (),
+                tag=action.tag,
+            )
+        )
+
+
+def _collect(
+    logits: Tensor, wanted: Wanted, begin: int, tokens: Sequence[int], top: int
+) -> dict[int, TokenLogprob]:
+    """Log-probabilities of given tokens, the first of which stands at absolute position `begin`.
+
+    Returns them by the position whose logits predict them, one before the token's own.
+    """
+    positions = [at for at in wanted if begin <= at + 1 < begin + len(tokens)]
+    if not positions:
+        return {}
+    targets = torch.tensor([tokens[at + 1 - begin] for at in positions])
+    rows = logits[torch.tensor([wanted[at] for at in positions])]
+    found = token_logprobs(rows, targets, [top] * len(positions))
+    return dict(zip(positions, found, strict=True))
+
+
+def _cursor_of(task: Task) -> Cursor:
+    assert task.cursor is not None, "a task of a step has an open path"
+    return task.cursor
+
+
+def _end(node: LogicalNode, reason: FinishReason, stop: str | int | None) -> bool:
+    node.finish_reason, node.stop_reason = reason, stop
+    return True

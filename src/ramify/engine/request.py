@@ -1,0 +1,133 @@
+"""One request inside the engine: its logical tree, its controller, its live paths and its cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ramify.cache import Cursor
+from ramify.core.outputs import TokenLogprob, Usage
+from ramify.core.params import SamplingParams
+from ramify.engine.sample import History
+from ramify.engine.text import TextStream
+from ramify.search.controller import Append, Controller, Event, Expand, Finish, Score
+from ramify.search.tree import LogicalTree
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Task:
+    """A path whose tokens must be computed, and what its logits are for.
+
+    `cursor` is None until the task is first admitted: a waiting request holds no KV.
+    """
+
+    id: int
+    request: Request
+    node: int  # the logical node the task started from
+    cursor: Cursor | None = None
+    is_running: bool = False
+
+    @property
+    def extra_tokens(self) -> int:
+        """Tokens the task will add to the node's path when it is opened."""
+        return 0
+
+    def wanted(self) -> list[int]:
+        """Absolute positions whose logits are still wanted."""
+        assert self.cursor is not None, "wanted() before the task was opened"
+        return [self.cursor.length - 1]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Grow(Task):
+    """Sample token after token at the tip of a branch."""
+
+    params: SamplingParams
+    stream: TextStream
+    history: History | None
+    tag: object = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Fan(Task):
+    """Sample the first tokens of the branches of an `Expand`."""
+
+    action: Expand
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Force(Task):
+    """Compute the tokens of an `Append` or, with a suffix, of a `Score`.
+
+    `begin` is the absolute position of the first added token; logits at begin - 1 predict it.
+    """
+
+    action: Append | Score
+    tokens: tuple[int, ...]
+    begin: int = 0
+    collected: dict[int, TokenLogprob] = field(default_factory=dict)
+
+    @property
+    def extra_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def wants_last(self) -> bool:
+        """Whether what follows the last token is asked for."""
+        return isinstance(self.action, Score) or self.action.top > 0
+
+    def wanted(self) -> list[int]:
+        assert self.cursor is not None, "wanted() before the task was opened"
+        positions = []
+        if isinstance(self.action, Append) and self.action.logprobs is not None:
+            inside = range(max(self.begin, 1) - 1, self.cursor.length - 1)
+            positions = [at for at in inside if at not in self.collected]
+        return positions + ([self.cursor.length - 1] if self.wants_last else [])
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Reveal(Task):
+    """Compute the prompt and the log-probabilities of its tokens, before anything else."""
+
+    top: int
+    collected: dict[int, TokenLogprob] = field(default_factory=dict)
+
+    def wanted(self) -> list[int]:
+        inside = range(len(self.request.prompt_ids) - 1)
+        return [at for at in inside if at not in self.collected]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Request:
+    """A tree in the engine from submission to result."""
+
+    id: int
+    controller: Controller
+    tree: LogicalTree
+    prompt: str | None
+    arrived_s: float
+    pinned: bool = False
+    cursors: dict[int, Cursor] = field(default_factory=dict)  # logical node -> its live path
+    tasks: dict[int, Task] = field(default_factory=dict)
+    num_forks: dict[int, int] = field(default_factory=dict)  # branches ever grown from a node
+    events: list[Event] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    prompt_logprobs: list[TokenLogprob] | None = None
+    admitted_s: float | None = None
+    finish: Finish | None = None
+    error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more will come of this request."""
+        return self.finish is not None or self.error is not None
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """The prompt's tokens."""
+        return self.tree[self.tree.root].token_ids
+
+    def next_fork(self, node: int) -> int:
+        """Index of the next branch grown from `node`; indices are never used twice."""
+        index = self.num_forks.get(node, 0)
+        self.num_forks[node] = index + 1
+        return index

@@ -1,0 +1,90 @@
+"""From a request's logical tree to what users receive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ramify.core.outputs import CompletionOutput, RequestOutput, SearchResult, TreeNode
+from ramify.engine.request import Request
+from ramify.engine.text import visible_length
+from ramify.search.tree import LogicalTree, NodeState
+
+
+def completion(tree: LogicalTree, node: int, index: int) -> CompletionOutput:
+    """The path from the prompt to a node as one completion."""
+    steps = tree.path(node)[1:]
+    last = tree[node]
+    has_logprobs = any(step.logprobs is not None for step in steps)
+    return CompletionOutput(
+        index=index,
+        text=tree.completion_text(node),
+        token_ids=tree.completion_ids(node),
+        cumulative_logprob=last.cumulative_logprob,
+        logprobs=[t for step in steps for t in step.logprobs or ()] if has_logprobs else None,
+        finish_reason=last.finish_reason,
+        stop_reason=last.stop_reason,
+        seed=last.seed,
+        score=last.score,
+    )
+
+
+def request_output(request: Request, *, stops: Sequence[str] = ()) -> RequestOutput:
+    """A request as it stands: finished branches if it is done, else all that grow from the root.
+
+    `stops` holds back a tail of growing text that may turn out to be a stop string.
+    """
+    tree = request.tree
+    nodes = request.finish.outputs if request.finish is not None else tree[tree.root].children
+    outputs = [completion(tree, node, index) for index, node in enumerate(nodes)]
+    for node, output in zip(nodes, outputs, strict=True):
+        if tree[node].state is NodeState.GROWING:
+            output.text = output.text[: visible_length(output.text, stops)]
+        if request.error is not None and output.finish_reason is None:
+            output.finish_reason = "error"
+    prompt_logprobs = request.prompt_logprobs
+    return RequestOutput(
+        request_id=request.id,
+        prompt=request.prompt,
+        prompt_token_ids=request.prompt_ids,
+        outputs=outputs,
+        finished=request.is_done,
+        usage=request.usage,
+        # the first token of a prompt has nothing before it that could predict it
+        prompt_logprobs=None if prompt_logprobs is None else [None, *prompt_logprobs],
+        error=None if request.error is None else str(request.error),
+    )
+
+
+def search_result(request: Request) -> SearchResult:
+    """The outcome of a search with its whole tree. Requires a finished request."""
+    assert request.finish is not None, "the search has not finished"
+    tree, finish = request.tree, request.finish
+    outputs = [completion(tree, node, index) for index, node in enumerate(finish.outputs)]
+    return SearchResult(
+        request_id=request.id,
+        prompt=request.prompt,
+        prompt_token_ids=request.prompt_ids,
+        best=outputs[0] if outputs else None,
+        outputs=outputs,
+        tree=export_tree(tree),
+        usage=request.usage,
+        stats=dict(finish.stats),
+        solved=finish.solved,
+    )
+
+
+def export_tree(tree: LogicalTree) -> list[TreeNode]:
+    """All nodes of a tree, parents before children, in order of birth."""
+    return [
+        TreeNode(
+            id=node.id,
+            parent=node.parent,
+            token_ids=list(node.token_ids),
+            text=node.text,
+            state=node.state.value,
+            cumulative_logprob=node.cumulative_logprob,
+            score=node.score,
+            finish_reason=node.finish_reason,
+        )
+        for node in tree
+    ]
