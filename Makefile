@@ -12,7 +12,7 @@ PIP_FLAGS ?=
 ARGS      ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types floors check format sizes setup clean
+.PHONY: help demo test lint types floors check format pages sizes setup clean
 
 help:
 	@echo "make demo     solve number puzzles and a sorting task by tree search with the bundled model"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint     ruff: style and format    make types   mypy    make floors  import-linter"
 	@echo "make check    test, lint, types and floors, as CI runs them"
 	@echo "make format   let ruff rewrite what it can"
+	@echo "make pages    bring the file tables of docs/structure.md up to date"
 	@echo "make sizes    table of file and function sizes"
 	@echo "make setup    only prepare .venv (the other targets do it when needed)"
 	@echo "make clean    remove .venv and caches"
@@ -53,6 +54,10 @@ check:
 format: $(READY)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# needs no library, so any Python will do
+pages:
+	@$(or $(wildcard $(BIN)/python),python3) scripts/pages
 
 sizes: $(READY)
 	@$(BIN)/python scripts/sizes

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import setuptools
@@ -30,14 +31,32 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_all_equals_the_visible_names() -> None:
-    language = {"annotations", "TYPE_CHECKING"}
-    visible = {
-        name
-        for name in dir(ramify)
-        if not name.startswith("_") and not isinstance(getattr(ramify, name), ModuleType)
-    }
-    assert sorted(visible - language) == sorted(ramify.__all__)
-    assert len(set(ramify.__all__)) == len(ramify.__all__)
+    """What `ramify/__init__.py` imports from its rooms, for types only or really, is `__all__`."""
+    imports = [
+        node
+        for node in ast.walk(ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ramify.")
+    ]
+    visible = [alias.asname or alias.name for node in imports for alias in node.names]
+    assert sorted([*visible, "__version__"]) == sorted(ramify.__all__)
+    assert set(dir(ramify)) >= set(ramify.__all__)
+
+
+def test_nothing_else_is_visible() -> None:
+    """No helper leaks: all that is bound without an underscore is public, a room, or syntax."""
+    bound = {name for name in vars(ramify) if not name.startswith("_")}
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir()}
+    assert bound - rooms - {"annotations", "TYPE_CHECKING"} <= set(ramify.__all__)
+
+
+def test_version_is_the_project_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert ramify.__version__ == project["version"]
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = ramify.no_such_name
 
 
 def test_star_import_gives_every_public_name() -> None:
@@ -112,3 +131,17 @@ def test_core_knows_no_http() -> None:
     libraries = {"fastapi", "uvicorn", "starlette", "http", "httpx", "urllib", "requests"}
     for path in (SOURCE / "core").rglob("*.py"):
         assert not libraries & set(imported_names(path)), path.name
+
+
+def test_structure_page_lists_every_file() -> None:
+    """docs/structure.md has one table per room, with the files there are; `make pages` mends it."""
+    page = (ROOT / "docs" / "structure.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"(?ms)^### (\w+)(.*?)(?=^##)", page))
+    listed = {
+        f"{room}/{name}"
+        for room, text in sections.items()
+        for name in re.findall(r"(?m)^\| `([^`]+\.py)` \|", text)
+    }
+    files = {path.relative_to(SOURCE) for path in SOURCE.rglob("*.py")}
+    there = {path.as_posix() for path in files if not path.name.startswith("__")}
+    assert listed == there, "run `make pages`"
