@@ -29,12 +29,13 @@ def resolve_model_dir(name_or_path: str | Path) -> Path:
         ConfigError: neither a directory nor a repository that could be reached.
     """
     path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    if path.is_dir() and name_or_path != "":
         return path
-    if path.exists():
+    if path.is_file():
         raise ConfigError(expected_got("model", "a directory or a hub id", f"the file {path}"))
     if not HUB_ID.fullmatch(str(name_or_path)):
-        raise ConfigError(expected_got("model", "an existing directory or a hub id", name_or_path))
+        got = repr(str(name_or_path))
+        raise ConfigError(expected_got("model", "an existing directory or a hub id", got))
     try:
         return Path(huggingface_hub.snapshot_download(str(name_or_path), allow_patterns=HUB_FILES))
     except Exception as error:  # errors of the hub, of its HTTP library and of the file system

@@ -154,8 +154,8 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
     if rope.rope_type == "llama3":
         return _llama3_frequencies(rope, 1.0 / wavelength)
     if rope.rope_type == "yarn":
-        ramp = _yarn_ramp(rope, head_dim)
-        return ramp * (1.0 / (rope.factor * wavelength)) + (1.0 - ramp) * (1.0 / wavelength)
+        keep = _yarn_keep(rope, head_dim)
+        return (1.0 / (rope.factor * wavelength)) * (1.0 - keep) + (1.0 / wavelength) * keep
     return 1.0 / wavelength
 
 
@@ -167,8 +167,8 @@ def _llama3_frequencies(rope: RopeConfig, frequency: Tensor) -> Tensor:
     return (1.0 - keep) * frequency / rope.factor + keep * frequency
 
 
-def _yarn_ramp(rope: RopeConfig, head_dim: int) -> Tensor:
-    """How much of each pair is slowed down: 0 for fast pairs, 1 for slow ones. [head_dim / 2]."""
+def _yarn_keep(rope: RopeConfig, head_dim: int) -> Tensor:
+    """How much of each pair's speed is kept: 1 for fast pairs, 0 for slow ones. [head_dim / 2]."""
 
     def pair_turning(num_turns: float) -> float:
         """The (fractional) pair that makes this many turns within the original context."""
@@ -181,7 +181,7 @@ def _yarn_ramp(rope: RopeConfig, head_dim: int) -> Tensor:
     begin, end = max(begin, 0), min(end, head_dim - 1)
     width = end - begin if end != begin else 1e-3
     pairs = torch.arange(head_dim // 2, dtype=torch.float32)
-    return ((pairs - begin) / width).clamp(0.0, 1.0)
+    return 1.0 - ((pairs - begin) / width).clamp(0.0, 1.0)
 
 
 def rotary_table(

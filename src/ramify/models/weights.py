@@ -61,7 +61,7 @@ def _list_shards(model_dir: Path) -> tuple[dict[Path, set[str]], Path]:
             raise weight_map.error(tensor, "the name of a file beside the index")
         shards.setdefault(model_dir / file, set()).add(tensor)
     if not shards:
-        raise weight_map.error("weight_map", "at least one tensor", "none")
+        raise ConfigError(expected_got(f"{index}: weight_map", "at least one tensor", "none"))
     for path, tensors in shards.items():
         if not path.is_file():
             expected = f"shard {path.name} with {len(tensors)} tensors, as {INDEX_FILE} says"
@@ -114,13 +114,16 @@ def _fill(slot: Slot, tensor: Tensor, name: str) -> None:
 def fill_random(decoder: Decoder, seed: int) -> None:
     """Fill with random numbers: norms with ones, the rest with normals of `initializer_range`.
 
-    Each tensor draws from a generator of its own, seeded by (seed, name) on the decoder's device:
-    the same seed gives the same weights on the same kind of device and dtype.
+    Each tensor draws in float32 from a generator of its own, seeded by (seed, name): the same seed
+    gives the same weights, rounded to the decoder's dtype, on any device of one kind.
     """
-    generator = torch.Generator(decoder.device)
+    device = decoder.device
+    generator = torch.Generator(device)
     for name, slot in decoder_slots(decoder).items():
         if name.endswith("norm.weight"):
             slot.target.fill_(1.0)
             continue
-        generator.manual_seed(seed << 32 | zlib.crc32(name.encode()))
-        slot.target.normal_(std=decoder.config.init_std, generator=generator)
+        # a CPU generator heeds 32 bits of its seed: all of them have to carry both
+        generator.manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
+        noise = torch.randn(slot.shape, generator=generator, device=device, dtype=torch.float32)
+        slot.target.copy_(noise * decoder.config.init_std)
