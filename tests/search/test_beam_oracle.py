@@ -10,8 +10,10 @@ from ramify.core.params import BeamSearchParams
 from ramify.search.beam import BeamSearch
 from ramify.testing.scripted import ScriptedModel, run_controller
 
-VOCAB = 30
-EOS = {"no_eos": (), "one_eos": (2,), "two_eos": (2, 7)}
+VOCAB = 20
+EOS = {"no_eos": (), "one_eos": (2,), "three_eos": (2, 7, 9)}
+WIDTHS = (4, 3, 2, 4, 2, 3, 4, 2)
+MAX_TOKENS = (24, 16, 24, 9, 24, 1, 24, 14)
 PENALTIES = (1.0, 0.0, -0.7, 2.0, 0.6, 1.3, 0.0, 1.0)
 
 
@@ -21,12 +23,11 @@ def tiny_model(seed: int) -> LlamaForCausalLM:
         vocab_size=VOCAB,
         hidden_size=16,
         intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
         max_position_embeddings=64,
-        initializer_range=0.6,
-        attn_implementation="eager",
+        initializer_range=1.0,
     )
     return LlamaForCausalLM(config).eval()
 
@@ -70,28 +71,51 @@ def expected_beams(
     return beams
 
 
+def beam_params(case: int, early_stopping: bool | str) -> BeamSearchParams:
+    return BeamSearchParams(
+        beam_width=WIDTHS[case],
+        max_tokens=MAX_TOKENS[case],
+        length_penalty=PENALTIES[case],
+        early_stopping=early_stopping,
+        num_return=None if case % 2 else WIDTHS[case] - 1,
+    )
+
+
+def prompt_of(case: int) -> list[int]:
+    return [3 + case, 11, 5, 4][: 1 + case % 4]
+
+
 @pytest.mark.parametrize("early_stopping", [True, False, "never"])
 @pytest.mark.parametrize("eos", EOS.values(), ids=EOS)
 def test_same_sequences_and_scores_as_transformers(
     early_stopping: bool | str, eos: tuple[int, ...]
 ) -> None:
-    for case, penalty in enumerate(PENALTIES):
-        model = tiny_model(case)
-        width = (4, 3, 1, 5, 2, 6, 4, 2)[case]
-        params = BeamSearchParams(
-            beam_width=width,
-            max_tokens=(8, 12, 6, 9, 1, 10, 7, 14)[case],
-            length_penalty=penalty,
-            early_stopping=early_stopping,
-            num_return=None if case % 2 else max(width - 1, 1),
-        )
-        if width == 1:
-            continue  # transformers then decodes greedily, without scores
-        prompt = [3 + case, 11, 5, 4][: 1 + case % 4]
-        expected = expected_beams(model, prompt, params, eos)
+    for case in range(len(PENALTIES)):
+        model, params = tiny_model(case), beam_params(case, early_stopping)
         controller = BeamSearch(params, eos)
-        run = run_controller(scripted(model, eos), controller, tuple(prompt))
+        run = run_controller(scripted(model, eos), controller, tuple(prompt_of(case)))
+        expected = expected_beams(model, prompt_of(case), params, eos)
         assert run.finish is not None
-        found = [(run.tree.completion_ids(node), run.tree[node].score) for node in run.finish.outputs]
-        assert [ids for ids, _ in found] == [ids for ids, _ in expected], (case, params)
-        assert [s for _, s in found] == pytest.approx([s for _, s in expected], abs=1e-5)
+        nodes = run.finish.outputs
+        assert [run.tree.completion_ids(n) for n in nodes] == [ids for ids, _ in expected], params
+        scores = [score for _, score in expected]
+        assert [run.tree[n].score for n in nodes] == pytest.approx(scores, abs=1e-5)
+        assert [controller.hypotheses[n].finish_reason for n in nodes] == [
+            "stop" if ids[-1] in eos else "length" for ids, _ in expected
+        ]
+
+
+def test_the_cases_tell_the_stopping_rules_apart() -> None:
+    eos = EOS["three_eos"]
+    found: dict[object, list[list[int]]] = {True: [], False: [], "never": []}
+    for case in range(len(PENALTIES)):
+        model = scripted(tiny_model(case), eos)
+        for rule, texts in found.items():
+            run = run_controller(
+                model, BeamSearch(beam_params(case, rule), eos), tuple(prompt_of(case))
+            )
+            assert run.finish is not None
+            texts.extend(run.tree.completion_ids(node) for node in run.finish.outputs)
+    assert found[True] != found[False] != found["never"]
+    assert any(ids[-1] in eos for ids in found[False])
+    assert any(ids[-1] not in eos for ids in found[False])
