@@ -1,0 +1,60 @@
+"""How a tree search walks each family: where a step ends, how wide, and who judges.
+
+The scorer is the family's checker. It knows the rules and nothing ahead: a text that breaks a rule
+is cut, a right answer ends the search. On puzzles the model is asked as well whether the target
+can still be reached, with the question it was trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ramify.core.params import SamplingParams
+from ramify.search.scorer import Judge, Scorer, Value
+from ramify.zoo.tasks import JUDGE_SUFFIX, NO, YES, Problem, get_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """The settings of a tree of thoughts on one family."""
+
+    max_tokens: int  # of one step
+    depth: int  # steps of the longest answer
+    k: int  # branches tried from a node
+    width: int  # nodes kept at a level
+    temperature: float = 1.0
+    stop: tuple[str, ...] = ("\n",)
+    judge: Judge | None = None
+
+    def params(self, *, seed: int | None = None) -> SamplingParams:
+        """Sampling of one step; its stop stays in the text, so that steps join into an answer."""
+        return SamplingParams(
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+            include_stop_str_in_output=True,
+            seed=seed,
+        )
+
+
+PUZZLE_JUDGE = Judge(suffix=JUDGE_SUFFIX, positive=YES, negative=NO)
+
+STEPS: dict[str, Steps] = {
+    "puzzle": Steps(max_tokens=24, depth=3, k=8, width=4, judge=PUZZLE_JUDGE),
+    "sort": Steps(max_tokens=8, depth=5, k=3, width=2),
+    "merge": Steps(max_tokens=8, depth=5, k=3, width=2),
+    "documents": Steps(max_tokens=8, depth=1, k=4, width=1),
+}
+"""Found on the tuning split of `ramify.zoo.evaluate`, which reports on another one."""
+
+
+def checker_scorer(problem: Problem) -> Scorer:
+    """A scorer that applies the problem's checker to a text that may be unfinished."""
+    task = get_task(problem.task)
+
+    def score(prompt: str, completion: str) -> Value:
+        partial = task.check_partial(problem, completion)
+        is_solved = partial.solved or task.check(problem, completion).solved
+        return Value(score=partial.score, solved=is_solved, prune=not partial.legal)
+
+    return score

@@ -1,0 +1,1 @@
+"""How `ramify-tiny` is made: vocabulary, training data, model, optimiser, loop, accuracy."""
