@@ -133,7 +133,7 @@ def _upward(cursor: Cursor) -> Iterator[tuple[Node, int]]:
 
 
 def _uncomputed(cursor: Cursor) -> list[tuple[Node, int]]:
-    """Nodes of a path with tokens to compute, top down; below a computed node all is in question."""
+    """Nodes of a path that have tokens to compute, top down."""
     nodes = []
     for node, limit in _upward(cursor):
         # a node holds computed tokens only if everything above it is computed

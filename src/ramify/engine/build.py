@@ -53,9 +53,7 @@ def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig]:
         eos_token_ids=model.config.eos_token_ids,
     )
     engine = Engine(
-        Executor(
-            model, num_slots=limits.num_slots, method=config.method, backend=config.backend
-        ),
+        Executor(model, num_slots=limits.num_slots, method=config.method, backend=config.backend),
         TokenTree(limits.num_slots),
         make_policy(config.policy, max_rows=config.max_rows),
         Codec(_tokenizer(path, model.config.vocab_size), model.config.vocab_size),
@@ -80,10 +78,14 @@ def _resolve(config: EngineConfig, model: Decoder) -> EngineConfig:
     token_bytes = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * weight.itemsize
     num_slots = config.num_slots or min(int(config.kv_gib * 2**30) // token_bytes, MAX_AUTO_SLOTS)
     if num_slots < 2:
-        raise ConfigError(expected_got("kv_gib", f"room for 2 tokens of {token_bytes} B", num_slots))
+        raise ConfigError(
+            expected_got("kv_gib", f"room for 2 tokens of {token_bytes} B", num_slots)
+        )
     limit = shape.max_positions
     if config.max_context is not None and config.max_context > limit:
-        raise ConfigError(expected_got("max_context", f"<= {limit}, the model's", config.max_context))
+        raise ConfigError(
+            expected_got("max_context", f"<= {limit}, the model's", config.max_context)
+        )
     return replace(
         config,
         device=str(weight.device),
@@ -91,4 +93,3 @@ def _resolve(config: EngineConfig, model: Decoder) -> EngineConfig:
         num_slots=num_slots,
         max_context=config.max_context or limit,
     )
-

@@ -25,9 +25,9 @@ class Codec:
         Raises InputError: empty, wrong type, an id out of range, or text without a tokenizer.
         """
         if isinstance(prompt, str):
-            tokens = self._encode(prompt, special=True)
             if not prompt:
                 raise InputError(expected_got("prompt", "at least one token", "an empty string"))
+            tokens = self._encode(prompt, special=True)
         else:
             tokens = self.check_ids("prompt", prompt)
         if not tokens:
@@ -75,7 +75,9 @@ class Codec:
     def require_text(self, what: str) -> None:
         """Raise InputError when something needs a tokenizer and the model came without one."""
         if self.tokenizer is None:
-            raise InputError(expected_got(what, "a model with a tokenizer", "none in its directory"))
+            raise InputError(
+                expected_got(what, "a model with a tokenizer", "none in its directory")
+            )
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
         self.require_text("text prompt")

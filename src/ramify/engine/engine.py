@@ -18,7 +18,7 @@ from ramify.engine.codec import Codec
 from ramify.engine.executor import Executor
 from ramify.engine.live import Limits, LiveTrees
 from ramify.engine.record import Recorder, Wanted
-from ramify.engine.request import Request, Reveal, Task
+from ramify.engine.request import Request, Task
 from ramify.scheduling import Decision, KvView, Policy, TaskView, View
 from ramify.search.controller import Controller, Started
 from ramify.search.tree import LogicalTree, NodeState
@@ -92,7 +92,9 @@ class Engine:
 
     def abort(self, request: Request) -> None:
         """End a request early; its branches are freed at the next step. Safe from any thread."""
-        self._inbox.put(lambda: self._fail(request, RequestAborted(f"request {request.id} aborted")))
+        self._inbox.put(
+            lambda: self._fail(request, RequestAborted(f"request {request.id} aborted"))
+        )
 
     @property
     def has_work(self) -> bool:
@@ -188,10 +190,8 @@ class Engine:
             assert task.is_running, "a policy may preempt running tasks only"
             self.live.suspend(task)
 
-    def _assemble(
-        self, decision: Decision
-    ) -> tuple[BatchBuilder, list[tuple[Task, Wanted, bool]]]:
-        """Open, admit and schedule what was decided; returns the rows and who wants which logits."""
+    def _assemble(self, decision: Decision) -> tuple[BatchBuilder, list[tuple[Task, Wanted, bool]]]:
+        """Open, admit and schedule what was decided; returns the rows and who wants what."""
         items = [item for work in decision.works for item in work.items]
         assert all(rows > 0 for _, rows in items), "a policy must give a task at least one row"
         # opening may split nodes, so all paths are open before the builder holds on to any node

@@ -60,7 +60,7 @@ class Executor:
         )
 
     def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        """Store the rows' K and V, then attend over their paths. q [rows, Hq, D]; returns like q."""
+        """Store the rows' K and V, then attend over their paths; returns [rows, Hq, D]."""
         start = time.perf_counter()
         k_pool, v_pool = self._k_pool[layer], self._v_pool[layer]
         k_pool.index_copy_(0, self._slots, k)

@@ -267,7 +267,7 @@ class LiveTrees:
         return history
 
     def fork_seeds(self, request: Request, node: int, k: int) -> list[int]:
-        """Seeds of the next k branches grown from a node: a function of its seed and their index."""
+        """Seeds of the next k branches grown from a node, from its seed and their indices."""
         seed = request.tree[node].seed
         return [child_seed(seed, request.next_fork(node)) for _ in range(k)]
 

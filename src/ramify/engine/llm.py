@@ -15,7 +15,10 @@ from ramify.engine.handles import Manual, NodeHandle
 from ramify.engine.request import Request
 from ramify.engine.results import request_output, search_result
 from ramify.engine.stream import Stream
-from ramify.search import BeamSearch, Continuations, Controller, Sample, make_controller
+from ramify.search.beam import BeamSearch
+from ramify.search.continuations import Continuations
+from ramify.search.controller import Controller
+from ramify.search.sample import Sample
 from ramify.search.tree import LogicalTree
 
 Prompt: TypeAlias = str | Sequence[int]
@@ -104,8 +107,7 @@ class LLM:
         ]
         self._run(requests)
         return [
-            self._beams(request, search)
-            for request, search in zip(requests, searches, strict=True)
+            self._beams(request, search) for request, search in zip(requests, searches, strict=True)
         ]
 
     def score(
@@ -161,6 +163,8 @@ class LLM:
         """
         ((text, ids),) = self._batch([prompt])
         if controller is None:
+            from ramify.search.registry import make_controller
+
             controller = make_controller(algorithm, **self._search_options(algorithm, options))
         params = options.get("params")
         if isinstance(params, SamplingParams):
@@ -172,7 +176,7 @@ class LLM:
         return search_result(request)
 
     def tree(self, prompt: Prompt, *, seed: int | None = None, pin: bool = False) -> NodeHandle:
-        """Open a tree to grow by hand; returns its root. `pin` keeps its prompt's KV in the pool."""
+        """Open a tree to grow by hand; returns its root. `pin` keeps its KV in the pool."""
         ((text, ids),) = self._batch([prompt])
         request = self.engine.submit(Manual(), ids, prompt=text, seed=seed, pinned=pin)
         self.engine.deliver(request)

@@ -147,9 +147,7 @@ class Recorder:
         return at_limit or _cursor_of(task).length >= self._live.limits.max_context
 
     # ── forced tokens and questions ──────────────────────────────────────────────────────────────
-    def _serve_force(
-        self, task: Force, logits: Tensor, wanted: Wanted, is_complete: bool
-    ) -> None:
+    def _serve_force(self, task: Force, logits: Tensor, wanted: Wanted, is_complete: bool) -> None:
         """Collect log-probabilities of forced tokens; answer when the path is computed."""
         if isinstance(task.action, Append) and task.action.logprobs is not None:
             found = _collect(logits, wanted, task.begin, task.tokens, task.action.logprobs)

@@ -62,10 +62,8 @@ def sample(logits: Tensor, rows: Sequence[SampleRow]) -> list[TokenLogprob]:
     return token_logprobs(raw, tokens, [r.params.logprobs for r in rows])
 
 
-def token_logprobs(
-    logits: Tensor, tokens: Tensor, top: Sequence[int | None]
-) -> list[TokenLogprob]:
-    """Log-probabilities of `tokens` [n] under `logits` [n, vocab], with top alternatives per row."""
+def token_logprobs(logits: Tensor, tokens: Tensor, top: Sequence[int | None]) -> list[TokenLogprob]:
+    """Log-probabilities of `tokens` [n] under `logits` [n, vocab], with alternatives."""
     chosen = logits.gather(1, tokens[:, None])
     norm = logits.logsumexp(dim=-1, keepdim=True)
     ranks = (logits > chosen).sum(dim=-1) + 1
@@ -80,7 +78,7 @@ def token_logprobs(
 
 
 def top_logprobs(logits: Tensor, k: int) -> list[tuple[tuple[int, float], ...]]:
-    """The k most probable tokens of each row of `logits` [n, vocab] with natural-log probability."""
+    """The k most probable tokens of each row of `logits` [n, vocab], natural log."""
     if k == 0:
         return [()] * logits.shape[0]
     values, ids = logits.log_softmax(dim=-1).topk(min(k, logits.shape[1]), dim=-1)

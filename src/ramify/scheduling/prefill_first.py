@@ -1,8 +1,8 @@
 """Prefill first: new prompts before decoding, whole steps of either kind.
 
 Lowest time to the first token and the fullest decode batches, at the price of decode stalls while
-a prompt is computed. Source: the first vLLM scheduler (Kwon et al., SOSP 2023); SARATHI (Agrawal et al., 2023) measures
-the stalls.
+a prompt is computed. Source: the first vLLM scheduler (Kwon et al., SOSP 2023); the stalls are
+measured in SARATHI (Agrawal et al., 2023).
 """
 
 from __future__ import annotations
