@@ -1,4 +1,4 @@
-"""per_branch: every branch reads its whole path. The baseline, and the choice where nothing is shared.
+"""per_branch: every branch reads its whole path. The baseline, and best where nothing is shared.
 
 An item is one node that has rows, with all runs from the root down to it. Rows of one node form
 one query tile, as a prefill chunk does in any engine; rows of different nodes share nothing, so a

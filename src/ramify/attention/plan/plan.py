@@ -96,7 +96,7 @@ class AttentionPlan:
 
     @cached_property
     def partial_begin(self) -> IntArray:
-        """[W + 1] first partial slot of each item; row r of item w has slot begin[w] + r - lo[w]."""
+        """[W + 1] first partial slot of each item; its row r has slot begin + r - item_lo."""
         return np.append(0, np.cumsum(self.item_hi - self.item_lo))
 
     @cached_property
