@@ -90,8 +90,21 @@ class TreeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule(data=st.data(), most=st.integers(1, 12))
     def compute(self, data: st.DataObject, most: int) -> None:
+        self.compute_path(self.pick(data), most)
+
+    @rule(tokens=TOKENS, reuse=st.booleans(), keep=st.booleans())
+    def serve(self, tokens: list[int], reuse: bool, keep: bool) -> None:
+        """A whole request at once: it repeats cached prefixes and presses on the pool."""
+        cursor = self.tree.open(tokens, reuse=reuse)
+        self.live[cursor] = tokens
+        self.compute_path(cursor, len(tokens))
+        if keep:
+            self.kept.append(self.computed(cursor))
+        self.tree.close(cursor, keep=keep)
+        del self.live[cursor]
+
+    def compute_path(self, cursor: Cursor, most: int) -> None:
         """Compute up to `most` pending tokens of a path, as a prefill chunk would."""
-        cursor = self.pick(data)
         for node in self.tree.path(cursor):
             end = min(len(node.tokens), node.num_computed + most)
             need = end - node.num_slots

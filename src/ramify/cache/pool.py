@@ -202,9 +202,11 @@ class NodePool:
 
         Never more than a quarter of what stays free, so that reservations fade as the pool fills.
         """
+        if not self.reserve:
+            return 0
         num_slots = node.num_slots + need
         ahead = len(node.tokens) - num_slots
-        if not node.children and self.reserve:
+        if not node.children:
             ahead += min(self.reserve_cap, max(self.reserve, num_slots))
         return min(ahead, (self.num_free - need) // 4)
 

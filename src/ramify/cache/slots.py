@@ -88,7 +88,8 @@ class SlotAllocator:
     def alloc(self, num_slots: int) -> list[Extent]:
         """Take `num_slots` slots: the smallest free extent that holds them, else several.
 
-        Several extents come largest first, the last of them best-fitting what is still missing.
+        Several extents come largest first, the last of them best-fitting what is still missing;
+        equal ones go by address.
 
         Raises:
             OutOfSlots: fewer slots are free than asked; nothing was taken.
@@ -98,8 +99,8 @@ class SlotAllocator:
             raise OutOfSlots(num_slots, self.num_free)
         taken: list[Extent] = []
         while num_slots:
-            place = min(bisect_left(self._by_size, (num_slots, 0)), len(self._by_size) - 1)
-            size, begin = self._by_size[place]
+            fitting = (min(num_slots, self.largest_free), 0)
+            size, begin = self._by_size[bisect_left(self._by_size, fitting)]
             extent = self._take(begin, min(size, num_slots))
             taken.append(extent)
             num_slots -= extent.size

@@ -1,0 +1,158 @@
+"""Reservations and pressure: who gets which slots when they grow scarce, and in which order."""
+
+from __future__ import annotations
+
+import pytest
+
+from ramify.cache import Extent
+from ramify.cache.slots import num_slots_in
+from ramify.core.errors import OutOfSlots
+
+PROMPT = list(range(100, 120))
+
+
+def test_reservations_double_to_the_cap(make_tree):
+    tree = make_tree(4096, reserve=8, reserve_cap=40)
+    cursor = tree.open([0])
+    rooms = []
+    for token in range(120):
+        before = num_slots_in(cursor.node.reserved)
+        tree.compute(cursor)
+        if (after := num_slots_in(cursor.node.reserved)) > before:
+            rooms.append(after)
+        tree.append(cursor, [token])
+    # as much again as the node holds when its room is used up: 1 + 8, 10 + 10, 21 + 21, 43 + cap
+    assert rooms == [8, 10, 21, 40, 40]
+    assert cursor.node.extents[0].begin == 0 and len(cursor.node.extents) == 1
+
+
+def test_known_tokens_of_a_chunked_prompt_get_room_ahead(make_tree):
+    tree = make_tree(1024, reserve=8)
+    first, second = tree.open([1] * 100), tree.open([2] * 100)
+    for end in (30, 60, 100):
+        tree.reserve_slots(first.node, end)
+        tree.reserve_slots(second.node, end)
+    assert len(first.node.extents) == len(second.node.extents) == 1
+
+
+def test_reservations_fade_as_the_pool_fills(make_tree):
+    tree = make_tree(64, reserve=64)
+    for token in range(30):
+        tree.opened([token])
+        assert tree.num_reserved < 64 - token
+    tree.check_integrity()
+
+
+def test_zero_turns_reservations_off(make_tree):
+    tree = make_tree(64, reserve=0)
+    tree.opened(PROMPT)
+    assert (tree.num_free, tree.num_reserved) == (44, 0)
+
+
+def test_reservations_are_taken_back_under_pressure(make_tree):
+    tree = make_tree(64, reserve=16)
+    first = tree.opened([1] * 4)
+    assert tree.num_reserved > 0 and tree.available == 60
+    second = tree.opened(list(range(58)))
+    assert first.node.reserved == [] and tree.available == 2
+    assert second.node.num_slots == 58
+    tree.check_integrity()
+
+
+def test_reservations_go_before_the_prefix_cache(make_tree):
+    tree = make_tree(64, reserve=16)
+    tree.cached(PROMPT)
+    tree.opened([1] * 4)
+    assert tree.num_reserved > 0
+    tree.opened([2] * (tree.num_free + tree.num_reserved))
+    assert tree.evictable == 20
+    tree.opened([3])
+    assert tree.evictable == 0
+
+
+def test_out_of_slots_changes_nothing(make_tree):
+    tree = make_tree(64, reserve=16)
+    tree.cached(PROMPT)
+    holder = tree.opened([1] * 4)
+    greedy = tree.open([2] * 61)
+    before = (tree.num_free, tree.num_reserved, tree.evictable, list(holder.node.reserved))
+    with pytest.raises(OutOfSlots) as caught:
+        tree.reserve_slots(greedy.node, 61)
+    assert (caught.value.needed, caught.value.available) == (61, 60)
+    assert before == (tree.num_free, tree.num_reserved, tree.evictable, list(holder.node.reserved))
+    tree.reserve_slots(greedy.node, 60)
+    assert tree.available == 0
+    tree.check_integrity()
+
+
+def test_a_checkerboard_of_live_nodes_still_serves_every_request_that_fits(make_tree):
+    tree = make_tree(64, reserve=0)
+    squares = [tree.opened([token]) for token in range(64)]
+    tree.prune(squares[::2])
+    assert tree.pool.allocator.largest_free == 1 and tree.num_free == 32
+    cursor = tree.opened([7] * 32, reuse=False)
+    assert tree.slots(cursor) == list(range(0, 64, 2))
+    assert len(cursor.node.extents) == 32
+    with pytest.raises(OutOfSlots):
+        tree.opened([8], reuse=False)
+    tree.check_integrity()
+
+
+def test_growth_prefers_the_slots_behind_the_node(make_tree):
+    tree = make_tree(64, reserve=0)
+    cursor, behind = tree.opened([1] * 4), tree.opened([2] * 10)
+    hole = tree.opened([3] * 2)
+    tree.opened([4] * 2)
+    tree.prune([behind, hole])
+    tree.grow(cursor, [5, 5])  # best fit alone would take the hole of two slots
+    assert cursor.node.extents == [Extent(0, 6)]
+
+
+def test_a_child_without_room_behind_its_parent_stays_in_one_piece(make_tree):
+    tree = make_tree(32, reserve=0)
+    trunk, gap = tree.opened([1] * 4), tree.opened([2] * 2)
+    tree.opened([3])
+    tree.prune([gap])
+    twin = tree.fork(trunk)
+    tree.grow(twin, [5, 6, 7])
+    assert twin.node.extents == [Extent(7, 10)]
+
+
+def test_least_recently_used_leaves_go_first(make_tree):
+    tree = make_tree(64, reserve=0)
+    for token in (1, 2, 3):
+        tree.cached([token] * 10)
+    tree.prune([tree.open([1] * 10)])  # used again: now the youngest
+    for survivors in ([1, 3], [1], []):
+        assert tree.evict(1) == 10
+        assert sorted(node.tokens[0] for node in tree.root.children) == survivors
+    assert tree.evict(1) == 0
+
+
+def test_eviction_goes_leaf_upward(make_tree):
+    tree = make_tree(64, reserve=0)
+    tree.cached([*PROMPT, 1, 2])
+    tree.cached([*PROMPT, 3])
+    assert tree.evict(1) == 2
+    assert tree.evict(1) == 1
+    assert tree.evict(1) == 20
+    assert tree.num_free == 64
+
+
+def test_eviction_spares_what_a_live_path_uses(make_tree):
+    tree = make_tree(64, reserve=0)
+    tree.cached(PROMPT)
+    cursor = tree.open(PROMPT[:12])
+    assert tree.evictable == 8 and tree.evict(64) == 8
+    assert tree.pending(cursor) == 0
+
+
+def test_many_revivals_leave_a_short_eviction_queue(make_tree):
+    tree = make_tree(64, reserve=0)
+    for _ in range(200):
+        tree.cached(PROMPT)
+        tree.cached([*PROMPT, 1])
+        tree.evict(64)
+        tree.cached([5])
+    assert len(tree.pool.queue.nodes()) < 40
+    tree.check_integrity()
