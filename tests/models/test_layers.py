@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ramify.models import layers, load_model
-from ramify.models.layers import allocate_weight, project, project_onto, rotate
+from ramify.models.layers import allocate_weight, project, project_onto, rms_norm, rotate
 
 CPU = torch.device("cpu")
 
@@ -33,6 +33,23 @@ def test_products_equal_linear(dtype: torch.dtype, num_in: int, num_out: int) ->
     got = project_onto(residual, rows, weight, bias)
     torch.testing.assert_close(got.double(), exact, **budget)
     assert torch.equal(residual, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e4, 0.0])
+def test_norm_errs_no_more_than_torch(dtype: torch.dtype, scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = (scale * torch.randn(7, 48, generator=generator)).to(dtype)
+    weight = torch.randn(48, generator=generator).to(dtype)
+    before = rows.clone()
+    got = rms_norm(rows, weight, 1e-6)
+    exact = F.rms_norm(rows.double(), (48,), weight.double(), 1e-6)
+    budget = 4 * torch.finfo(dtype).eps * exact.abs().max().item()
+    torch.testing.assert_close(got.double(), exact, rtol=0.0, atol=budget)
+    bare = F.rms_norm(rows.double(), (48,), None, 1e-6)
+    budget = 4 * torch.finfo(dtype).eps * bare.abs().max().item()
+    torch.testing.assert_close(rms_norm(rows, None, 1e-6).double(), bare, rtol=0.0, atol=budget)
+    assert torch.equal(rows, before)
 
 
 def test_memory_order_does_not_change_logits(

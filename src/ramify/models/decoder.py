@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramify.models.config import ModelConfig
-from ramify.models.layers import AttendFn, DecoderLayer, allocate_weight, frozen
+from ramify.models.layers import AttendFn, DecoderLayer, allocate_weight, frozen, rms_norm
 from ramify.models.rope import rotary_table
 
 
@@ -64,7 +64,7 @@ class Decoder(nn.Module):
         for index, layer in enumerate(self.layers):
             # past the last attention, only the wanted rows matter
             x = layer.forward(x, cos, sin, attend, logit_rows if index == last else None)
-        x = F.rms_norm(x, x.shape[-1:], self.norm, self.config.norm_eps)
+        x = rms_norm(x, self.norm, self.config.norm_eps)
         head = self.embedding.t() if self.head is None else self.head
         return (x @ head).float()
 

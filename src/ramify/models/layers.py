@@ -50,6 +50,20 @@ def allocate_weight(
     return frozen(torch.empty(num_out, num_in, dtype=dtype, device=device).t())
 
 
+def rms_norm(rows: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """Divide the last axis by its root mean square, then multiply by the weight.
+
+    Source: Zhang and Sennrich 2019. On a CPU torch's own runs as a chain of small operations; in
+    float32 the vector norm makes the chain shorter, and a norm of few rows nearly twice as fast.
+    """
+    if rows.dtype != torch.float32 or rows.device.type != "cpu":
+        return F.rms_norm(rows, rows.shape[-1:], weight, eps)
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    scale = length.square_().mul_(1.0 / rows.shape[-1]).add_(eps).rsqrt_()
+    normed = rows * scale
+    return normed if weight is None else normed.mul_(weight)
+
+
 def project(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return rows @ weight if bias is None else torch.addmm(bias, rows, weight)
 
@@ -124,17 +138,17 @@ class DecoderLayer(nn.Module):
 
     def attention(self, x: Tensor, cos: Tensor, sin: Tensor, attend: AttendFn) -> Tensor:
         """Attention before its output projection: [rows, Hq * D]."""
-        normed = F.rms_norm(x, x.shape[-1:], self.input_norm, self.norm_eps)
+        normed = rms_norm(x, self.input_norm, self.norm_eps)
         qkv = project(normed, self.qkv, self.qkv_bias).view(-1, self.num_heads, self.head_dim)
         qk, v = qkv[:, : self.num_qk_heads], qkv[:, self.num_qk_heads :]
         if self.qk_norm is not None:
-            qk = F.rms_norm(qk, (self.head_dim,), None, self.norm_eps) * self.qk_norm
+            qk = rms_norm(qk, None, self.norm_eps) * self.qk_norm
         qk = rotate(qk, cos, sin)
         q, k = qk[:, : self.num_q_heads], qk[:, self.num_q_heads :]
         return attend(self.index, q, k, v, self.window).flatten(1)
 
     def mlp(self, x: Tensor) -> Tensor:
         """The gated activation before its down projection: [rows, intermediate]."""
-        normed = F.rms_norm(x, x.shape[-1:], self.mlp_norm, self.norm_eps)
+        normed = rms_norm(x, self.mlp_norm, self.norm_eps)
         gate, up = project(normed, self.gate_up, self.gate_up_bias).chunk(2, dim=-1)
         return F.silu(gate).mul_(up)
