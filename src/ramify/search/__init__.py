@@ -1,5 +1,65 @@
 """Search controllers: one algorithm per file, pure: view and events in, actions out."""
 
+from ramify.search.beam import BeamSearch
+from ramify.search.best_of_n import BestOfN
+from ramify.search.budget import Budget
+from ramify.search.controller import (
+    Action,
+    Append,
+    Appended,
+    Close,
+    Controller,
+    Event,
+    Expand,
+    Failed,
+    Finish,
+    Finished,
+    Mark,
+    Prune,
+    Score,
+    Scored,
+    Spawned,
+    Started,
+)
+from ramify.search.recorded import RecordedTree, load_recorded_trees
+from ramify.search.registry import make_controller
+from ramify.search.replay import Replay
 from ramify.search.sample import Sample
+from ramify.search.scorer import Judge, Scorer, Value
+from ramify.search.tree import LogicalNode, LogicalTree, NodeState, TreeView
+from ramify.search.tree_of_thoughts import TreeOfThoughts
 
-__all__ = ["Sample"]
+__all__ = [
+    "BeamSearch",
+    "BestOfN",
+    "Replay",
+    "Sample",
+    "TreeOfThoughts",
+    "make_controller",
+    "Budget",
+    "Judge",
+    "Scorer",
+    "Value",
+    "RecordedTree",
+    "load_recorded_trees",
+    "Controller",
+    "Action",
+    "Expand",
+    "Append",
+    "Score",
+    "Mark",
+    "Prune",
+    "Close",
+    "Finish",
+    "Event",
+    "Started",
+    "Spawned",
+    "Finished",
+    "Appended",
+    "Scored",
+    "Failed",
+    "LogicalNode",
+    "LogicalTree",
+    "NodeState",
+    "TreeView",
+]

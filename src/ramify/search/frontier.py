@@ -1,0 +1,63 @@
+"""Open thoughts of a tree search, and in which order they deserve the next tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(kw_only=True)
+class Thought:
+    """A node that ends a step. `value` in [0, 1] says how hopeful it is, `logprob` breaks ties."""
+
+    node: int
+    level: int
+    value: float
+    logprob: float
+    num_expansions: int = 0
+    num_samples: int = 0
+    num_useful: int = 0  # samples that were new and legal
+
+    def priority(self, depth: int) -> float:
+        """What the next samples here promise for their cost.
+
+        The value is divided by the steps still to go, which the tokens of a success grow with. It
+        is shared out over expansions already made, and shrinks with the share of samples that
+        brought nothing new (add-one smoothed): a node whose samples repeat is nearly used up.
+        """
+        novelty = (1 + self.num_useful) / (1 + self.num_samples)
+        return self.value * novelty / (1 + self.num_expansions) / (depth - self.level)
+
+
+class Frontier:
+    """Every thought that may still be expanded, chosen from best first."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._thoughts: dict[int, Thought] = {}
+
+    def add(self, thought: Thought) -> None:
+        """Take a thought in, unless its level allows no further step."""
+        if thought.level < self._depth:
+            self._thoughts[thought.node] = thought
+
+    def discard(self, node: int) -> None:
+        """Forget a thought."""
+        self._thoughts.pop(node, None)
+
+    def __iter__(self) -> Iterator[Thought]:
+        return iter(self._thoughts.values())
+
+    def best(self, width: int, among: Iterable[Thought] | None = None) -> list[Thought]:
+        """At most `width` thoughts, best first; ties: least expanded, deepest, most probable."""
+
+        def rank(thought: Thought) -> tuple[float, ...]:
+            return (
+                -thought.priority(self._depth),
+                thought.num_expansions,
+                -thought.level,
+                -thought.logprob,
+                thought.node,
+            )
+
+        return sorted(self if among is None else among, key=rank)[:width]
