@@ -46,7 +46,7 @@ FULL = Recipe(
     model=TinyConfig(),
     data=DataConfig(),
     optim=OptimConfig(),
-    loop=LoopConfig(num_steps=9000),
+    loop=LoopConfig(num_steps=10000),
     accuracy=AccuracyConfig(),
     device="cuda",
 )

@@ -1,7 +1,8 @@
 """The synthetic task families that `ramify-tiny` learns: generators and exact checkers.
 
-`TASKS` maps a name to its family. Problem files are JSON lines,
-`{"task": "puzzle", "prompt": ..., "answer": ..., "meta": {...}}`; only task and prompt are required.
+`TASKS` maps a name to its family. Problem files are JSON lines, of
+which only task and prompt are required:
+`{"task": "puzzle", "prompt": ..., "answer": ..., "meta": {...}}`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Documents: passages that state keyed facts, some by reference to another passage, then a question.
+"""Documents: passages that state keyed facts, some by reference to another, then a question.
 
     documents
     passage 1 : color of otter is red . rain came and nobody spoke .
     passage 2 : color of lynx is that of otter . age of crow is 47 .
-    ask color of lynx :                                               ->  " red"
+    ask color of lynx is                                              ->  " red"
 
 A direct fact takes one hop to find; a reference takes two. The checker reads the facts from the
 prompt, so it needs nothing but the text.
@@ -29,7 +29,7 @@ MAX_FACTS = 300
 
 _DIRECT = re.compile(r" (\w+) of (\w+) is (\w+) \.")
 _REFERENCE = re.compile(r" (\w+) of (\w+) is that of (\w+) \.")
-_QUESTION = re.compile(r"\nask (\w+) of (\w+) :\Z")
+_QUESTION = re.compile(r"\nask (\w+) of (\w+) is\Z")
 
 
 @dataclass(kw_only=True)
@@ -55,14 +55,26 @@ class Document:
 
 def question_of(key: Key) -> str:
     """The line that asks for a fact; the answer follows on the same line."""
-    return f"ask {key[0]} of {key[1]} :"
+    return f"ask {key[0]} of {key[1]} is"
 
 
 def draw_document(rng: np.random.Generator, num_tokens: int, heldout: bool = False) -> Document:
-    """A document of about num_tokens tokens from the asked side of the split."""
+    """A document of about num_tokens tokens from the asked side of the split.
+
+    The split looks at the opening fact: training never sees a document with a held-out one.
+    """
     while True:
-        document = _draw(rng, max(6, num_tokens // TOKENS_PER_SENTENCE))
-        if _is_heldout_document(document) == heldout:
+        key = (
+            ATTRIBUTES[int(rng.integers(len(ATTRIBUTES)))],
+            THINGS[int(rng.integers(len(THINGS)))],
+        )
+        value = _random_value(rng, key[0])
+        if is_heldout_fact(key, value) == heldout:
+            break
+    while True:
+        document = Document(passages=[[_direct(key, value)]], values={key: value})
+        _fill(rng, document, max(6, num_tokens // TOKENS_PER_SENTENCE))
+        if document.references:
             return document
 
 
@@ -94,7 +106,7 @@ class Documents:
         return illegal(f"expected {expected!r}, got {got!r}")
 
     def check_partial(self, problem: Problem, text: str) -> Verdict:
-        """Before the line ends any beginning of some value is legal; whether it is right, no one says."""
+        """Until the line ends, the beginning of any value is legal, right or wrong."""
         if text.endswith("\n"):
             return self.check(problem, text)
         attribute = _question_in(problem.prompt)[0]
@@ -103,49 +115,49 @@ class Documents:
         return illegal(f"{text!r} begins no {attribute}")
 
 
-def _draw(rng: np.random.Generator, num_sentences: int) -> Document:
+def _fill(rng: np.random.Generator, document: Document, num_sentences: int) -> None:
     """Lay out sentences: filler, direct facts, and references into other passages."""
-    sizes: list[int] = []
+    sizes = [int(rng.integers(1, 6))]
     while sum(sizes) < num_sentences:
         sizes.append(int(rng.integers(2, 7)))
     fact_share = min(rng.uniform(0.3, 0.7), MAX_FACTS / num_sentences)
-    document = Document(passages=[[] for _ in sizes])
+    (opening,) = document.values
     keys = [(attribute, thing) for attribute in ATTRIBUTES for thing in THINGS]
+    keys.remove(opening)
     order = iter(rng.permutation(len(keys)).tolist())
-    home: dict[str, list[tuple[int, Key]]] = {}
+    home: dict[str, list[tuple[int, Key]]] = {opening[0]: [(0, opening)]}
     later: list[tuple[int, int, Key]] = []
     for passage, size in enumerate(sizes):
+        sentences = document.passages[0] if passage == 0 else []
         for kind in rng.random(size).tolist():
-            sentences = document.passages[passage]
             if kind >= fact_share:
                 sentences.append(_filler(rng))
                 continue
             key = keys[next(order)]
-            if kind >= fact_share * 0.6 and len(sizes) > 1:
+            if kind >= fact_share * 0.6:
                 later.append((passage, len(sentences), key))
                 sentences.append([])
                 continue
-            _state_value(rng, document, sentences, key)
+            document.values[key] = _random_value(rng, key[0])
+            sentences.append(_direct(key, document.values[key]))
             home.setdefault(key[0], []).append((passage, key))
+        if passage > 0:
+            document.passages.append(sentences)
     for passage, place, key in later:
         others = [other for where, other in home.get(key[0], []) if where != passage]
         document.passages[passage][place] = _refer(rng, document, key, others)
-    if not document.values or not document.references:
-        return _draw(rng, num_sentences)
-    return document
 
 
-def _state_value(
-    rng: np.random.Generator, document: Document, sentences: list[Sentence], key: Key
-) -> None:
-    """Add a direct fact."""
-    attribute, thing = key
+def _random_value(rng: np.random.Generator, attribute: str) -> str:
+    """A value that the attribute may have."""
     if attribute in NUMBERS:
-        value = str(int(rng.integers(*NUMBERS[attribute])))
-    else:
-        value = VALUES[attribute][int(rng.integers(len(VALUES[attribute])))]
-    document.values[key] = value
-    sentences.append([attribute, "of", thing, "is", value])
+        return str(int(rng.integers(*NUMBERS[attribute])))
+    return VALUES[attribute][int(rng.integers(len(VALUES[attribute])))]
+
+
+def _direct(key: Key, value: str) -> Sentence:
+    """The sentence of a direct fact."""
+    return [key[0], "of", key[1], "is", value]
 
 
 def _refer(rng: np.random.Generator, document: Document, key: Key, others: list[Key]) -> Sentence:
@@ -162,19 +174,19 @@ def _filler(rng: np.random.Generator) -> Sentence:
     return [FILLER[i] for i in rng.integers(0, len(FILLER), int(rng.integers(3, 8))).tolist()]
 
 
-def _is_heldout_document(document: Document) -> bool:
-    """The split looks at all facts together, so wording and filler do not matter."""
-    value = 0
-    for attribute, thing in [*document.values, *document.references]:
-        value = (value * 641 + ATTRIBUTES.index(attribute) * 64 + THINGS.index(thing)) % (1 << 61)
-    return bool(is_heldout(np.array([value], dtype=np.uint64))[0])
+def is_heldout_fact(key: Key, value: str) -> bool:
+    """Whether training must never see a document that opens with this fact."""
+    attribute = ATTRIBUTES.index(key[0])
+    number = int(value) if key[0] in NUMBERS else VALUES[key[0]].index(value)
+    packed = (attribute * 64 + THINGS.index(key[1])) * 1000 + number
+    return bool(is_heldout(np.array([packed], dtype=np.uint64))[0])
 
 
 def _question_in(prompt: str) -> Key:
     """The fact that a prompt asks for; ValueError when it asks for none."""
     match = _QUESTION.search(prompt)
     if match is None:
-        raise ValueError(f"prompt: expected 'ask ... of ... :' at the end, got {prompt[-40:]!r}")
+        raise ValueError(f"prompt: expected 'ask ... of ... is' at the end, got {prompt[-40:]!r}")
     return match[1], match[2]
 
 

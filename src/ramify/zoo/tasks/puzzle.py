@@ -63,11 +63,13 @@ class Puzzle:
         max_winning = shape.get("max_winning", 24)
         while True:
             numbers = np.sort(rng.integers(1, moves.MAX_NUMBER + 1, size=(1, 4)), axis=1)
-            finals = moves.final_values(numbers)[0]
             target = int(rng.integers(moves.MIN_TARGET, moves.MAX_TARGET + 1))
-            winning = int((finals == target).any(axis=(1, 2)).sum())
             key = moves.problem_key(numbers, np.array([target]))
-            if 0 < winning <= max_winning and bool(is_heldout(key)[0]) == heldout:
+            if bool(is_heldout(key)[0]) != heldout:
+                continue
+            finals = moves.final_values(numbers)[0]
+            winning = int((finals == target).any(axis=(1, 2)).sum())
+            if 0 < winning <= max_winning:
                 break
         leaf = int(rng.choice(np.flatnonzero(finals.reshape(-1) == target)))
         shown = rng.permutation(numbers[0]).tolist()
@@ -79,7 +81,7 @@ class Puzzle:
         )
 
     def check(self, problem: Problem, text: str) -> Verdict:
-        """Right when legal lines use every number and leave the target alone, and nothing follows."""
+        """Right when legal lines use every number, leave the target alone, and nothing follows."""
         numbers, target = parse_prompt(problem.prompt)
         return _judge(numbers, target, text.rstrip().split("\n") if text.strip() else [])
 

@@ -30,5 +30,6 @@ FILLER = (
     "we walked past an old mill near the river then rain came and nobody spoke for a moment later "
     "some children played by lamp light under wide clouds while wind moved slowly over fields "
     "which had long been quiet so they rested before going home with baskets full letters from "
-    "friends were read again but few understood them until winter ended at last all seemed bright calm warm"
+    "friends were read again but few understood them until winter ended at last all seemed bright "
+    "calm warm"
 ).split()

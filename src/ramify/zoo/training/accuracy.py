@@ -25,7 +25,7 @@ BATCH_TOKENS = 400_000
 class AccuracyConfig:
     """How many held-out problems, and how many samples of each."""
 
-    num_problems: int = 500
+    num_problems: int = 400
     num_samples: int = 16
     temperature: float = 1.0
     seed: int = 1

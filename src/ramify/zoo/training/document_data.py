@@ -17,10 +17,15 @@ MAX_QUESTIONS = 48
 LENGTHS = (((60, 400), 0.62), ((400, 1200), 0.23), ((1200, 3300), 0.15))
 
 
-def draw_documents(rng: np.random.Generator, num_tokens: int, max_length: int) -> Trees:
-    """Documents until about num_tokens tokens are reached; no tree exceeds max_length."""
+def draw_documents(
+    rng: np.random.Generator, num_tokens: int, max_length: int, *, short: bool
+) -> Trees:
+    """Documents until about num_tokens tokens are reached; no tree exceeds max_length.
+
+    `short` keeps to the shortest range, in which looking things up is learned first.
+    """
     writer = Writer(DOCUMENTS)
-    shares = np.array([share for _, share in LENGTHS])
+    shares = np.array([share for _, share in LENGTHS]) * ([1, 0, 0] if short else [1, 1, 1])
     while writer.num_tokens < num_tokens:
         low, high = LENGTHS[int(rng.choice(len(LENGTHS), p=shares / shares.sum()))][0]
         length = int(rng.integers(low, high))

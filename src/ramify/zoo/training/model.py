@@ -159,11 +159,9 @@ class TinyLlama(nn.Module):
 
 def dense_mask(ends: Tensor) -> Tensor:
     """The visibility mask [B, 1, S, S], True where row i sees column j, from ends [B, S]."""
-    index = torch.arange(ends.shape[1], device=ends.device)
-    seen = (index[None, None, :] <= index[None, :, None]) & (
-        ends[:, None, :] > index[None, :, None]
-    )
-    return seen[:, None]
+    column = torch.arange(ends.shape[1], device=ends.device)
+    row = column[:, None]
+    return ((column <= row) & (ends[:, None, :] > row))[:, None]
 
 
 def block_mask(ends: Tensor) -> BlockMask:

@@ -1,7 +1,7 @@
 """Muon for the matrices of the layers, AdamW for embeddings, head and norms.
 
 Muon (Jordan et al. 2024) orthogonalises the momentum of each matrix with a quintic Newton-Schulz
-iteration. Matrices of one shape are stacked, so a step is a few batched products whatever the depth.
+iteration. Matrices of one shape are stacked: a step is a few batched products whatever the depth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 class OptimConfig:
     """Peak learning rates and their schedule: warm-up, hold, linear decay to zero."""
 
-    matrix_lr: float = 0.02
+    matrix_lr: float = 0.015
     vector_lr: float = 3e-3
     weight_decay: float = 0.03
     momentum: float = 0.95

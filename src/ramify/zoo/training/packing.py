@@ -22,14 +22,15 @@ class DataConfig:
     rows: int = 32
     row_length: int = 4096
     seed: int = 0
-    lists_share: float = 0.13
+    lists_share: float = 0.06
     documents_share: float = 0.25
+    short_batches: int = 1500  # at first, short documents only
     max_number: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One training batch, every array [rows, row_length] int16; padding sees and teaches nothing."""
+    """One training batch, every array [rows, row_length] int16; padding teaches nothing."""
 
     tokens: NDArray[np.int16]
     labels: NDArray[np.int16]
@@ -47,7 +48,9 @@ def make_batch(config: DataConfig, puzzles: PuzzleData, index: int) -> Batch:
     """Batch number `index`."""
     rng = np.random.default_rng([config.seed, index])
     total = config.rows * config.row_length
-    documents = draw_documents(rng, int(config.documents_share * total), config.row_length)
+    share = int(config.documents_share * total)
+    short = index < config.short_batches
+    documents = draw_documents(rng, share, config.row_length, short=short)
     lists = draw_lists(rng, int(config.lists_share * total) // 45)
     # a little more than fits: the last trees fill the gaps
     left = total - len(documents.tokens) - len(lists.tokens)

@@ -1,4 +1,4 @@
-"""Puzzle trees: solutions to imitate, legal detours to compute, and a judge question at every state.
+"""Puzzle trees: solutions to imitate, legal detours to compute, a judge question at every state.
 
 The whole space (8855 start states, 1152 sequences of moves each) is enumerated once; a batch is
 then drawn, labelled and rendered with array operations alone. Solutions are uniform among all
@@ -64,7 +64,7 @@ class PuzzleData:
         return state, targets[column], first, end[state, column] - first
 
     def draw(self, rng: np.random.Generator, num_trees: int) -> Trees:
-        """Trees around solvable problems (about 160 tokens each)."""
+        """Trees around solvable problems (about 190 tokens each)."""
         rows = rng.integers(0, len(self.state), num_trees)
         return _solvable_trees(self, rng, rows)
 
@@ -83,18 +83,18 @@ class PuzzleData:
 
 
 def _solvable_trees(data: PuzzleData, rng: np.random.Generator, rows: Ints) -> Trees:
-    """Two solutions and three detours per problem, the judge asked at each inner state."""
+    """Two solutions and five detours per problem, the judge asked at each inner state."""
     state, target = data.state[rows], data.target[rows]
     numbers, n = data.numbers[state], len(rows)
     reaches = (data.finals[state] == target[:, None]).reshape(n, 24, 12, 4)
     columns = TreeColumns(n)
     root = columns.add(_prompt(rng, numbers, target))
     _ask(columns, root, np.full(n, True))
-    for _ in range(2):
+    for whole in (True, False):
         leaf = _random_leaf(data, rng, rows)
-        _solution(columns, rng, root, numbers, leaf, reaches)
-    for _ in range(2):
-        _detour(columns, rng, root, numbers, reaches)
+        _solution(columns, rng, root, numbers, leaf, reaches, whole=whole)
+    for deep in (True, True, False, False):
+        _detour(columns, rng, root, numbers, reaches, deep=deep)
     return columns.build()
 
 
@@ -111,8 +111,10 @@ def _solution(
     numbers: Ints,
     leaf: Ints,
     reaches: NDArray[np.bool_],
+    *,
+    whole: bool,
 ) -> None:
-    """The three lines of a solution, with a detour after the first."""
+    """Two lines of a solution; as a whole, also the third and a detour after the first."""
     rows, yes = np.arange(len(leaf)), np.full(len(leaf), True)
     first, second, third = leaf // 48, leaf // 4 % 12, leaf % 4
     line, three = _line(numbers, first)
@@ -121,6 +123,8 @@ def _solution(
     line, two = _line(three, second)
     below = _add_line(columns, one, line, follow=True)
     _ask(columns, below, yes)
+    if not whole:
+        return
     line, _ = _line(two, third)
     ended = np.concatenate([_newline(line), line, _newline(line)], axis=1)
     columns.add(ended, parent=below, learn=True, tail=EOS, kind=PUZZLE)
@@ -137,8 +141,10 @@ def _detour(
     root: int,
     numbers: Ints,
     reaches: NDArray[np.bool_],
+    *,
+    deep: bool,
 ) -> None:
-    """A legal first line, a losing one where there is one, and a legal line after it."""
+    """A legal first line, a losing one where there is one; `deep`: any legal line after it."""
     rows = np.arange(len(numbers))
     good = reaches.any(axis=(2, 3))
     after = moves.expand(numbers)
@@ -146,6 +152,8 @@ def _detour(
     line, three = _line(numbers, first)
     one = _add_line(columns, root, line, follow=False)
     _ask(columns, one, good[rows, first])
+    if not deep:
+        return
     second = _pick(rng, np.full((len(rows), 12), True), moves.expand(three)[:, :, 0] >= 0)
     line, _ = _line(three, second)
     below = _add_line(columns, one, line, follow=False)

@@ -1,6 +1,6 @@
-"""Training sequences are token trees: one prompt, many continuations that cannot see one another.
+"""Training sequences are token trees: one prompt, continuations that cannot see one another.
 
-A tree is laid out in DFS order. Token j is visible to token i when `j <= i < end[j]`, where `end[j]`
+A tree is laid out in DFS order. Token j is visible to token i when `j <= i < end[j]`; `end[j]`
 closes j's subtree: one integer per token is the whole mask. Siblings share positions. The newline
 before a line belongs to the line, so that every branch has a label of its own at the fork.
 
