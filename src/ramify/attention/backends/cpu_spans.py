@@ -1,8 +1,9 @@
-"""Which tokens a CPU takes together: plan items fused in order, then cut so that scores fit a cache.
+"""Which tokens a CPU takes together: a plan's pieces fused in order, then cut to fit a cache.
 
-A GPU wants many equal items; two cores want few large matrix products. So consecutive items run as
-one when the cells that fusing wastes (rows x tokens that no row sees) cost less than another round
-of small operations.
+A GPU wants many equal items; two cores want few large matrix products and have nothing to balance.
+So the cuts between items do not bind here: consecutive pieces run as one when the cells that this
+wastes (rows x tokens that no row sees) cost less than another item of small operations. What the
+methods still decide is which pieces are read, how often, and in which order they merge.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ramify.attention.plan import AttentionPlan, HeadShape
 
 SCORES = 1 << 20  # elements of one score matrix, over all heads: 4 MiB in float32
 MIN_TILE_TOKENS = 512
-# multiply-adds that one more item of a batched round costs
-ITEM_COST = 150_000
+ITEM_COST = 64_000  # multiply-adds worth wasting to save an item of a batched product
+MIN_SPARE_CELLS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,66 +43,57 @@ class Chunk:
 
 
 def make_chunks(plan: AttentionPlan, heads: HeadShape, window: int | None) -> Iterator[Chunk]:
-    """The plan's pieces in order, each token once per item, as chunks. O(pieces)."""
-    for first, last in _fused_items(plan, heads):
-        spans = _spans(plan, first, last)
-        if window is not None:
-            spans = [kept for span in spans if (kept := _inside_window(plan, span, window))]
-        if not spans:
-            continue
-        rows = max(span.hi for span in spans) - min(span.lo for span in spans)
+    """The plan's pieces in order, as chunks: every piece is in exactly one. O(pieces)."""
+    spans = _spans(plan)
+    if window is not None:
+        spans = [kept for span in spans if (kept := _inside_window(plan, span, window))]
+    for group in _fused(spans, heads):
+        rows = max(span.hi for span in group) - min(span.lo for span in group)
         max_tokens = max(MIN_TILE_TOKENS, SCORES // (heads.num_q_heads * rows))
-        yield from _by_tokens(_cut(plan, spans, max_tokens), max_tokens)
+        yield from _by_tokens(_cut(plan, group, max_tokens), max_tokens)
 
 
-def _fused_items(plan: AttentionPlan, heads: HeadShape) -> Iterator[tuple[int, int]]:
-    """Ranges of pieces to run as one: greedy, while fusing costs less than another item."""
-    if plan.num_items == 0:
-        return
-    spare = ITEM_COST // (heads.num_q_heads * heads.head_dim)
-    indptr = plan.item_indptr.tolist()
-    tokens = np.add.reduceat(plan.piece_len, plan.item_indptr[:-1]).tolist()
-    los, his = plan.item_lo.tolist(), plan.item_hi.tolist()
-    begin, lo, hi, held = 0, los[0], his[0], tokens[0]
-    for item in range(1, plan.num_items):
-        new_lo, new_hi = min(lo, los[item]), max(hi, his[item])
-        apart = (hi - lo) * held + (his[item] - los[item]) * tokens[item]
-        if (new_hi - new_lo) * (held + tokens[item]) <= apart + spare:
-            lo, hi, held = new_lo, new_hi, held + tokens[item]
-        else:
-            yield indptr[begin], indptr[item]
-            begin, lo, hi, held = item, los[item], his[item], tokens[item]
-    yield indptr[begin], indptr[-1]
-
-
-def _spans(plan: AttentionPlan, first: int, last: int) -> list[Span]:
-    """Pieces [first, last), joined where one continues another of the same node."""
-    spans: list[Span] = []
-    columns = (
-        plan.piece_slot,
-        plan.piece_len,
-        plan.piece_position,
-        plan.piece_lo,
-        plan.piece_hi,
-        plan.piece_node,
+def _spans(plan: AttentionPlan) -> list[Span]:
+    """All pieces in order, joined where one continues another of the same node."""
+    if plan.num_pieces == 0:
+        return []
+    slot, length, position = plan.piece_slot, plan.piece_len, plan.piece_position
+    begins = np.ones(plan.num_pieces, dtype=bool)
+    begins[1:] = (
+        (slot[1:] != slot[:-1] + length[:-1])
+        | (position[1:] != position[:-1] + length[:-1])
+        | (plan.piece_node[1:] != plan.piece_node[:-1])
+        | (plan.piece_hi[1:] != plan.piece_hi[:-1])
     )
-    last_node = -1
-    for slot, length, position, lo, hi, node in zip(
-        *(column[first:last].tolist() for column in columns), strict=True
-    ):
-        before = spans[-1] if spans and node == last_node else None
-        last_node = node
-        if before and _continues(before, slot, position, hi):
-            joined = before.length + length
-            spans[-1] = Span(before.slot, joined, before.position, before.lo, hi)
-        else:
-            spans.append(Span(slot, length, position, lo, hi))
-    return spans
+    first = np.flatnonzero(begins)
+    # own rows come first by growing length, so the first piece has the widest interval
+    columns = (
+        slot[first],
+        np.add.reduceat(length, first),
+        position[first],
+        plan.piece_lo[first],
+        plan.piece_hi[first],
+    )
+    return [Span(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _continues(span: Span, slot: int, position: int, hi: int) -> bool:
-    follows = slot == span.slot + span.length and position == span.position + span.length
-    return follows and hi == span.hi
+def _fused(spans: list[Span], heads: HeadShape) -> Iterator[list[Span]]:
+    """Consecutive spans to run as one: greedy, while fusing costs less than another item."""
+    spare = max(MIN_SPARE_CELLS, ITEM_COST // (heads.num_q_heads * heads.head_dim))
+    group: list[Span] = []
+    lo, hi, tokens = 0, 0, 0
+    for span in spans:
+        new_lo, new_hi = min(lo, span.lo), max(hi, span.hi)
+        apart = (hi - lo) * tokens + (span.hi - span.lo) * span.length
+        if group and (new_hi - new_lo) * (tokens + span.length) > apart + spare:
+            yield group
+            group = []
+        if not group:
+            new_lo, new_hi, tokens = span.lo, span.hi, 0
+        group.append(span)
+        lo, hi, tokens = new_lo, new_hi, tokens + span.length
+    if group:
+        yield group
 
 
 def _inside_window(plan: AttentionPlan, span: Span, window: int) -> Span | None:
