@@ -1,4 +1,4 @@
-"""A branch's tokens depend on its path and its seed alone: not on method, cache, batch or chunks."""
+"""A branch's tokens depend on its path and seed alone: not on method, cache, batch or chunks."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_streaming_shows_a_growing_text_that_ends_as_generate_does(
     llm = make_llm(bytes_model)
     params = SamplingParams(max_tokens=12, seed=2, n=2)
     states = [[branch.text for branch in s.outputs] for s in llm.stream("hi", params)]
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in pairwise(states):
         assert all(b.startswith(a) for a, b in zip(before, after, strict=True))
     (output,) = llm.generate(["hi"], params)
     assert states[-1] == [branch.text for branch in output.outputs]

@@ -15,17 +15,23 @@ LOAD_FORMATS = ("auto", "safetensors", "dummy")
 class EngineConfig:
     """How an engine is set up. Raises ConfigError naming the field."""
 
-    model: str = field(default="ramify-tiny", metadata={"help": "bundled name, directory or hub id"})
+    model: str = field(
+        default="ramify-tiny", metadata={"help": "bundled name, directory or hub id"}
+    )
     device: str = field(default="auto", metadata={"help": "auto or cpu"})
     dtype: str = field(default="auto", metadata={"help": " | ".join(DTYPES)})
     load_format: str = field(default="auto", metadata={"help": " | ".join(LOAD_FORMATS)})
     method: str = field(default="auto", metadata={"help": "attention: " + " | ".join(METHODS)})
-    backend: str = field(default="auto", metadata={"help": "attention backend: auto, cpu, reference"})
+    backend: str = field(
+        default="auto", metadata={"help": "attention backend: auto, cpu, reference"}
+    )
     policy: str = field(default="fcfs", metadata={"help": "scheduling: fcfs or prefill_first"})
     num_slots: int | None = field(
         default=None, metadata={"help": "tokens the KV pool holds; default from kv_gib"}
     )
-    kv_gib: float = field(default=1.0, metadata={"help": "KV pool size in GiB when num_slots is unset"})
+    kv_gib: float = field(
+        default=1.0, metadata={"help": "KV pool size in GiB when num_slots is unset"}
+    )
     max_context: int | None = field(
         default=None, metadata={"help": "longest path in tokens; default: the model's"}
     )

@@ -2,9 +2,9 @@
 
     RamifyError
     ├── InputError (also ValueError)     an argument is wrong; nothing was changed
-    ├── ConfigError                      a model directory or an engine setting is wrong; the field is named
+    ├── ConfigError                      a model directory or a setting is wrong; names the field
     ├── OutOfSlots                       the KV pool cannot hold what was asked, even after eviction
-    ├── BackendUnavailable               the chosen attention backend cannot run here; carries the reason
+    ├── BackendUnavailable               the chosen attention backend cannot run here; says why
     ├── RequestAborted                   the request was aborted before it finished
     └── IntegrityError                   an internal invariant broke; always a bug in Ramify
 
@@ -19,11 +19,11 @@ class RamifyError(Exception):
 
 
 class InputError(RamifyError, ValueError):
-    """An argument is malformed or out of range. Catch it to report bad user input; state is unchanged."""
+    """An argument is malformed or out of range. State is unchanged."""
 
 
 class ConfigError(RamifyError):
-    """A model directory, a weight file or an engine setting is wrong. The message names the field."""
+    """A model directory, a weight file or a setting is wrong. The message names the field."""
 
 
 class OutOfSlots(RamifyError):

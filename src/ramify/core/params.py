@@ -1,4 +1,4 @@
-"""What a user may ask of generation: sampling and beam-search parameters, checked when they are made."""
+"""What a user may ask of generation: sampling and beam-search parameters, checked when made."""
 
 from __future__ import annotations
 
@@ -70,13 +70,15 @@ class SamplingParams:
         default=0.0, metadata={"help": "drop tokens below this fraction of the top probability"}
     )
     repetition_penalty: float = field(
-        default=1.0, metadata={"help": "divide the logits of tokens seen in prompt or output; 1 = off"}
+        default=1.0,
+        metadata={"help": "divide the logits of tokens seen in prompt or output; 1 = off"},
     )
     presence_penalty: float = field(
         default=0.0, metadata={"help": "subtracted once from the logit of each generated token"}
     )
     frequency_penalty: float = field(
-        default=0.0, metadata={"help": "subtracted per occurrence from the logit of generated tokens"}
+        default=0.0,
+        metadata={"help": "subtracted per occurrence from the logit of generated tokens"},
     )
     logit_bias: Mapping[int, float] | None = field(
         default=None, metadata={"help": "token id to a number added to its logit"}
@@ -85,7 +87,9 @@ class SamplingParams:
         default=None, metadata={"help": "root seed; a branch's seed follows from it and its path"}
     )
     max_tokens: int = field(default=16, metadata={"help": "tokens a branch may generate"})
-    min_tokens: int = field(default=0, metadata={"help": "no stop of any kind before this many tokens"})
+    min_tokens: int = field(
+        default=0, metadata={"help": "no stop of any kind before this many tokens"}
+    )
     stop: str | Sequence[str] | None = field(
         default=None, metadata={"help": "strings that end a branch, also across token boundaries"}
     )
@@ -127,7 +131,9 @@ class SamplingParams:
         for name in ("include_stop_str_in_output", "ignore_eos", "skip_special_tokens"):
             _flag(name, getattr(self, name))
         object.__setattr__(self, "stop", _strings("stop", self.stop))
-        object.__setattr__(self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids))
+        object.__setattr__(
+            self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids)
+        )
         self._check_bias()
 
     def _check_bias(self) -> None:
@@ -174,7 +180,9 @@ class BeamSearchParams:
 
     beam_width: int = field(default=4, metadata={"help": "beams kept at each step"})
     max_tokens: int = field(default=16, metadata={"help": "tokens a beam may generate"})
-    length_penalty: float = field(default=1.0, metadata={"help": "exponent of the length in a score"})
+    length_penalty: float = field(
+        default=1.0, metadata={"help": "exponent of the length in a score"}
+    )
     early_stopping: bool | Literal["never"] = field(
         default=False,
         metadata={"help": "True: stop at beam_width finished; False: heuristic; never: exact"},

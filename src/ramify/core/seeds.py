@@ -35,7 +35,7 @@ def child_seed(seed: int, index: int) -> int:
 
 
 def gumbel_noise(seeds: Sequence[int], positions: Sequence[int], vocab_size: int) -> np.ndarray:
-    """Gumbel(0, 1) noise [len(seeds), vocab_size] float32, one row per (seed, absolute position)."""
+    """Gumbel(0, 1) noise [len(seeds), vocab_size] float32, a row per (seed, absolute position)."""
     streams = [mix64(mix64(seed) ^ at) for seed, at in zip(seeds, positions, strict=True)]
     tokens = np.arange(1, vocab_size + 1, dtype=np.uint64)
     # uint64 arithmetic wraps on purpose: it is the mixer's modulus

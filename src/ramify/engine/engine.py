@@ -163,21 +163,26 @@ class Engine:
             self.live.drop_idle(len(running) - self.cache.available)
         queued = (task for task in ordered if not task.is_running and not self._must_wait(task))
         waiting = list(itertools.islice(queued, MAX_WAITING_VIEW))
+        counted: set[tuple[int, int]] = set()
         return View(
             now_s=self._clock(),
-            waiting=[self._task_view(task, is_tight=False) for task in waiting],
-            running=[self._task_view(task, is_tight=is_tight) for task in running],
+            running=[self._task_view(task, counted, is_tight=is_tight) for task in running],
+            waiting=[self._task_view(task, counted, is_tight=False) for task in waiting],
             kv=KvView(total=self.limits.num_slots, available=self.cache.available),
         )
 
-    def _task_view(self, task: Task, *, is_tight: bool) -> TaskView:
-        held = self.live.private_slots(task) if is_tight else 0
+    def _task_view(self, task: Task, counted: set[tuple[int, int]], *, is_tight: bool) -> TaskView:
+        """Freeze a task; tokens that siblings wait for together are counted with the first."""
+        shared, own = self.live.pending_parts(task)
+        start = (task.request.id, self.live.start_node(task))
+        pending = own if start in counted else shared + own
+        counted.add(start)
         return TaskView(
             id=task.id,
             request=task.request.id,
             arrival=task.request.id,
-            pending=self.live.tokens_to_open(task),
-            held=held,
+            pending=pending,
+            held=self.live.private_slots(task) if is_tight else 0,
         )
 
     def _must_wait(self, task: Task) -> bool:

@@ -165,22 +165,26 @@ class LiveTrees:
 
     # ── opening: from a waiting task to a path in the cache ──────────────────────────────────────
     def tokens_to_open(self, task: Task) -> int:
-        """Upper bound of the tokens a task computes once it is opened."""
-        if task.cursor is not None:
-            return self.cache.pending(task.cursor)
-        start = self._start_node(task)
-        if start in task.request.cursors:
-            known = self.cache.pending(task.request.cursors[start])
-        else:
-            known = len(task.request.prompt_ids)
-        return known + task.extra_tokens
+        """Upper bound of the tokens a task has to compute."""
+        shared, own = self.pending_parts(task)
+        return shared + own
+
+    def pending_parts(self, task: Task) -> tuple[int, int]:
+        """Tokens to compute: on the path a task shares with siblings, and of its own."""
+        base = task.request.cursors.get(self.start_node(task))
+        if task.cursor is None:
+            known = len(task.request.prompt_ids) if base is None else self.cache.pending(base)
+            return known, task.extra_tokens
+        # a base that was closed in the meantime is shared with nobody who waits
+        shared = 0 if base is None else self.cache.pending(base)
+        return shared, self.cache.pending(task.cursor) - shared
 
     def open(self, task: Task) -> Cursor:
         """Give a task its path, matching the prompt against the cache when it is the first."""
         if task.cursor is not None:
             return task.cursor
         request = task.request
-        start = self._start_node(task)
+        start = self.start_node(task)
         if start not in request.cursors:
             self._open_root(request)
         base = request.cursors[start]
@@ -215,7 +219,7 @@ class LiveTrees:
                 return request.cursors[step.id]
         raise InputError(expected_got(f"node {node}", "a node with a live path", "none"))
 
-    def _start_node(self, task: Task) -> int:
+    def start_node(self, task: Task) -> int:
         """The logical node whose path the task starts from."""
         if isinstance(task, Force) and isinstance(task.action, Append):
             return task.action.node
@@ -317,7 +321,7 @@ class LiveTrees:
     def _close(self, request: Request, node: LogicalNode) -> None:
         if any(t.node == node.id and not isinstance(t, Force) for t in request.tasks.values()):
             raise InputError(expected_got(f"node {node.id}", "no growth under way", "a task on it"))
-        for task in [t for t in request.tasks.values() if self._start_node(t) == node.id]:
+        for task in [t for t in request.tasks.values() if self.start_node(t) == node.id]:
             self.open(task)
         cursor = request.cursors.pop(node.id, None)
         node.state = NodeState.CLOSED

@@ -18,6 +18,7 @@ from ramify.engine.stream import Stream
 from ramify.search.beam import BeamSearch
 from ramify.search.continuations import Continuations
 from ramify.search.controller import Controller
+from ramify.search.registry import make_controller
 from ramify.search.sample import Sample
 from ramify.search.tree import LogicalTree
 
@@ -163,8 +164,6 @@ class LLM:
         """
         ((text, ids),) = self._batch([prompt])
         if controller is None:
-            from ramify.search.registry import make_controller
-
             controller = make_controller(algorithm, **self._search_options(algorithm, options))
         params = options.get("params")
         if isinstance(params, SamplingParams):

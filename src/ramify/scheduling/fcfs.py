@@ -23,10 +23,11 @@ class FcfsPolicy:
     def decide(self, view: View) -> Decision:
         """Preempt if decoding does not fit, then decode, continue prefills, admit."""
         running, preempt, free = make_room(view)
-        items = [(task.id, 1) for task in running if task.is_decode]
+        decodes = [task for task in running if task.is_decode]
+        items = [(task.id, 1) for task in decodes]
         prefills = [task for task in running if not task.is_decode]
         room = max(self.max_rows - len(items), 0)
-        chunks, room, free = chunk(prefills, room, free - len(items))
+        chunks, room, free = chunk(prefills, room, free - slots_needed(decodes))
         admitted: list[tuple[int, int]] = []
         if not preempt:
             # what running prefills have still to compute is spoken for
@@ -47,11 +48,16 @@ def make_room(view: View) -> tuple[list[TaskView], list[int], int]:
     running = list(view.running)
     free = view.kv.available
     preempt: list[int] = []
-    while len(running) > 1 and len(running) > free:
+    while len(running) > 1 and slots_needed(running) > free:
         victim = running.pop()
         preempt.append(victim.id)
         free += victim.held
     return running, preempt, free
+
+
+def slots_needed(tasks: Sequence[TaskView]) -> int:
+    """Slots for one more row of every task; a row that is asked again needs none."""
+    return sum(min(task.pending, 1) for task in tasks)
 
 
 def chunk(
@@ -77,5 +83,5 @@ def admit(waiting: Sequence[TaskView], room: int, free: int) -> list[tuple[int, 
         rows = min(task.rows, room)
         items.append((task.id, rows))
         room -= rows
-        free -= task.rows
+        free -= task.pending
     return items

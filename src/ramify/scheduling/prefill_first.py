@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ramify.scheduling.fcfs import admit, chunk, make_room
+from ramify.scheduling.fcfs import admit, chunk, make_room, slots_needed
 from ramify.scheduling.policy import Decision, View, Work
 
 
@@ -24,7 +24,7 @@ class PrefillFirstPolicy:
         running, preempt, free = make_room(view)
         prefills = [task for task in running if not task.is_decode]
         decodes = [task for task in running if task.is_decode]
-        items, room, left = chunk(prefills, self.max_rows, free - len(decodes))
+        items, room, left = chunk(prefills, self.max_rows, free - slots_needed(decodes))
         if not preempt:
             owed = sum(task.pending for task in prefills) - sum(rows for _, rows in items)
             items += admit(view.waiting, room, left - owed)
