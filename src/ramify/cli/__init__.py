@@ -1,0 +1,1 @@
+"""The command line: `ramify run | generate | plan | bench | info`, each with `--json`."""

@@ -1,0 +1,150 @@
+"""What each command may be told. Only flags live here, so that `ramify --help` loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ramify.cli.flags import BenchEngineFlags, EngineFlags, SamplingFlags
+
+DUMMY = "dummy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Common:
+    json: bool = field(default=False, metadata={"help": "print one JSON document, nothing else"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(_Common):
+    """Search on a prompt or on tasks, with a live tree."""
+
+    prompt: tuple[str, ...] = field(default=(), metadata={"help": "prompts to search on"})
+    task: str | None = field(
+        default=None, metadata={"help": "bundled problems: puzzle, sort, merge or documents"}
+    )
+    task_file: Path | None = field(
+        default=None, metadata={"help": "problems as JSON lines with task and prompt"}
+    )
+    count: int | None = field(
+        default=None, metadata={"help": "problems to take; default 1 of a task, all of a file"}
+    )
+    algorithm: str | None = field(
+        default=None,
+        metadata={
+            "help": "tot, best_of_n, self_consistency, beam or sample; "
+            "default tot for tasks, best_of_n for prompts"
+        },
+    )
+    k: int | None = field(default=None, metadata={"help": "branches grown from a node, samples"})
+    width: int | None = field(default=None, metadata={"help": "nodes or beams kept at each level"})
+    depth: int | None = field(default=None, metadata={"help": "levels of a tree of thoughts"})
+    temperature: float | None = field(default=None, metadata={"help": "of the sampled steps"})
+    max_tokens: int | None = field(default=None, metadata={"help": "tokens of a branch or a step"})
+    stop: tuple[str, ...] | None = field(
+        default=None, metadata={"help": r"strings that end a branch or a step; \n is understood"}
+    )
+    budget_tokens: int | None = field(
+        default=None, metadata={"help": "tokens one search may generate"}
+    )
+    no_judge: bool = field(
+        default=False, metadata={"help": "rank by log-probability, do not ask the model"}
+    )
+    seed: int = field(default=0, metadata={"help": "root seed of every search"})
+    height: int = field(default=24, metadata={"help": "lines a tree may take in the terminal"})
+    quiet: bool = field(default=False, metadata={"help": "no trees, only answers and the summary"})
+    engine: EngineFlags = field(default_factory=EngineFlags)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions(_Common):
+    """Continue prompts and stream the text."""
+
+    prompt: tuple[str, ...] = field(default=(), metadata={"help": "prompts to continue"})
+    prompt_file: Path | None = field(
+        default=None, metadata={"help": "a text file that is one more prompt"}
+    )
+    engine: EngineFlags = field(default_factory=EngineFlags)
+    sampling: SamplingFlags = field(default_factory=SamplingFlags)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(_Common):
+    """Show the attention plan of a tree, its cost and why."""
+
+    explain: bool = field(default=False, metadata={"help": "list the items of each plan as well"})
+    shape: str | None = field(
+        default=None,
+        metadata={
+            "help": "few_shot, chains, beam, thoughts, speculative or prefill; or nodes per level "
+            "x tokens per node, as in 1,20x4000,200 (default: few_shot)"
+        },
+    )
+    workload: Path | None = field(
+        default=None, metadata={"help": "a file of recorded trees instead of a shape"}
+    )
+    tree: int = field(default=0, metadata={"help": "which complete tree of the workload"})
+    iteration: int = field(default=0, metadata={"help": "its decode iteration"})
+    method: str = field(
+        default="all", metadata={"help": "auto, per_branch, node, node_chunk, flatten or all"}
+    )
+    q_heads: int = field(default=32, metadata={"help": "query heads"})
+    kv_heads: int = field(default=8, metadata={"help": "KV heads"})
+    head_dim: int = field(default=128, metadata={"help": "dimension of a head"})
+    itemsize: int = field(default=2, metadata={"help": "bytes of a stored element"})
+    block_tokens: int = field(default=128, metadata={"help": "block of node_chunk and flatten"})
+    bandwidth_gbs: float = field(
+        default=20.0, metadata={"help": "memory bandwidth behind the predicted time, GB/s"}
+    )
+    max_items: int = field(default=12, metadata={"help": "items listed per plan"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(_Common):
+    """Time tree decode against per-branch decode."""
+
+    what: tyro.conf.Positional[Literal["decode"]] = field(
+        default="decode", metadata={"help": "decode: steps that add one token per branch"}
+    )
+    methods: tuple[str, ...] = field(
+        default=("per_branch", "flatten"),
+        metadata={"help": "attention methods; the first is what the others are compared with"},
+    )
+    prompt_tokens: int = field(default=2000, metadata={"help": "tokens all branches share"})
+    branches: int = field(default=16, metadata={"help": "branches of the prompt"})
+    new_tokens: int = field(default=64, metadata={"help": "tokens each branch generates"})
+    workload: Path | None = field(
+        default=None, metadata={"help": "replay a recorded tree of this file instead"}
+    )
+    tree: int = field(default=0, metadata={"help": "which complete tree of the workload"})
+    scale: bool = field(
+        default=False,
+        metadata={"help": "shrink a recorded tree that is longer than the model's context"},
+    )
+    repeats: int = field(default=3, metadata={"help": "timed runs per method, interleaved"})
+    seed: int = field(default=0, metadata={"help": "root seed"})
+    output: Path | None = field(
+        default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
+    )
+    engine: BenchEngineFlags = field(default_factory=lambda: BenchEngineFlags(model=DUMMY))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoOptions(_Common):
+    """Show versions, devices, backends, facts of a model."""
+
+    model: str | None = field(default=None, metadata={"help": "bundled name, directory or hub id"})
+    backend: str = field(default="auto", metadata={"help": "attention backend to ask for"})
+
+
+_sub = tyro.conf.subcommand
+Options = (
+    Annotated[RunOptions, _sub("run", prefix_name=False)]
+    | Annotated[GenerateOptions, _sub("generate", prefix_name=False)]
+    | Annotated[PlanOptions, _sub("plan", prefix_name=False)]
+    | Annotated[BenchOptions, _sub("bench", prefix_name=False)]
+    | Annotated[InfoOptions, _sub("info", prefix_name=False)]
+)

@@ -1,0 +1,92 @@
+"""From flags to the arguments of `LLM.search`: defaults that fit the algorithm and the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ramify.cli.flags import unescape
+from ramify.cli.options import RunOptions
+from ramify.cli.problems import Job
+from ramify.core.errors import InputError, expected_got
+from ramify.core.params import BeamSearchParams, SamplingParams
+from ramify.search.budget import Budget
+from ramify.zoo.steps import STEPS, Steps, checker_scorer
+from ramify.zoo.tasks import get_task
+
+ALGORITHMS = ("tot", "best_of_n", "self_consistency", "beam", "sample")
+
+# a tree of thoughts over a prompt that no task describes: a line a step, ranked by log-probability
+PLAIN_STEPS = Steps(max_tokens=32, depth=4, k=4, width=3, temperature=0.8)
+PLAIN_MAX_TOKENS = 64
+SAMPLES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """One call of `LLM.search`."""
+
+    algorithm: str
+    arguments: dict[str, Any]
+
+
+def search_of(job: Job, options: RunOptions) -> Search:
+    """The search a job gets. Raises InputError for a flag that is out of range or unknown."""
+    algorithm = options.algorithm or ("tot" if job.problem is not None else "best_of_n")
+    if algorithm not in ALGORITHMS:
+        raise InputError(expected_got("algorithm", f"one of {', '.join(ALGORITHMS)}", algorithm))
+    make = {"tot": _thoughts, "beam": _beam}.get(algorithm, _samples)
+    return Search(algorithm=algorithm, arguments={**make(job, options, algorithm)})
+
+
+def _thoughts(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
+    steps = PLAIN_STEPS if job.problem is None else STEPS[job.problem.task]
+    params = _override(steps.params(seed=options.seed), options)
+    return {
+        "params": params,
+        "k": options.k or steps.k,
+        "width": options.width or steps.width,
+        "depth": options.depth or steps.depth,
+        "scorer": None if job.problem is None else checker_scorer(job.problem),
+        "judge": None if options.no_judge else steps.judge,
+        "budget": _budget(options),
+    }
+
+
+def _beam(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
+    limit = options.max_tokens or _max_tokens(job)
+    return {"params": BeamSearchParams(beam_width=options.width or 4, max_tokens=limit)}
+
+
+def _samples(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
+    """Best-of-n, its vote, or plain samples."""
+    base = SamplingParams(n=options.k or SAMPLES, max_tokens=_max_tokens(job), seed=options.seed)
+    arguments: dict[str, Any] = {"params": _override(base, options)}
+    if algorithm == "sample":
+        return arguments
+    arguments["budget"] = _budget(options)
+    if algorithm == "self_consistency":
+        return {**arguments, "answer": str.strip}
+    if job.problem is None:
+        return {**arguments, "select": "logprob"}
+    return {**arguments, "scorer": checker_scorer(job.problem)}
+
+
+def _override(params: SamplingParams, options: RunOptions) -> SamplingParams:
+    """What was said on the command line goes before the defaults."""
+    said: dict[str, Any] = {}
+    if options.temperature is not None:
+        said["temperature"] = options.temperature
+    if options.max_tokens is not None:
+        said["max_tokens"] = options.max_tokens
+    if options.stop is not None:
+        said["stop"] = tuple(unescape(text) for text in options.stop)
+    return replace(params, **said)
+
+
+def _budget(options: RunOptions) -> Budget | None:
+    return None if options.budget_tokens is None else Budget(tokens=options.budget_tokens)
+
+
+def _max_tokens(job: Job) -> int:
+    return PLAIN_MAX_TOKENS if job.problem is None else get_task(job.problem.task).max_tokens
