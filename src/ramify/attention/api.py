@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,8 @@ class TreeAttention:
         check_method(method)
         if softcap is not None and not softcap > 0:
             raise InputError(expected_got("softcap", "None or above 0", softcap))
+        if scale is not None and not math.isfinite(scale):
+            raise InputError(expected_got("scale", "a finite number", scale))
         self.heads = HeadShape(
             num_q_heads=num_q_heads,
             num_kv_heads=num_kv_heads,

@@ -256,11 +256,9 @@ class ScriptedRun:
         """Apply the stop rules to the token just added."""
         token, count = branch.token_ids[-1], len(branch.token_ids)
         if count >= max(params.min_tokens, 1):
-            if token in params.stop_token_ids:
+            ends = () if params.ignore_eos else self.model.eos_token_ids
+            if token in (*params.stop_token_ids, *ends):
                 branch.finish_reason, branch.stop_reason = "stop", token
-                return True
-            if token in self.model.eos_token_ids and not params.ignore_eos:
-                branch.finish_reason = "stop"
                 return True
             begins = [(branch.text.find(s), -len(s), s) for s in params.stop_strings]
             stops = sorted(found for found in begins if found[0] >= 0)

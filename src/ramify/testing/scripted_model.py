@@ -67,3 +67,27 @@ class ScriptedModel:
         return TokenLogprob(
             token_id=token, logprob=logprob, rank=rank + 1, top=tuple(ranked[:count])
         )
+
+
+def table_model(
+    table: Mapping[str, Mapping[str, float]],
+    *,
+    prompt: str = "P",
+    letters: str = "abcdefgh\n?yn",
+    max_context: int | None = None,
+) -> ScriptedModel:
+    """A model by table: the text after `prompt` to the probabilities of the next letter.
+
+    Every letter is a token, the prompt is token 1, and token 0 is the end of text, written "" in
+    the table; after a text that the table leaves out only the end is possible.
+    """
+    vocab = ["<eos>", prompt, *letters]
+
+    def next_logprobs(path: tuple[int, ...]) -> dict[int, float]:
+        text = "".join(vocab[token] for token in path).removeprefix(prompt)
+        chances = table.get(text, {"": 1.0})
+        return {vocab.index(t) if t else 0: math.log(p) for t, p in chances.items()}
+
+    return ScriptedModel(
+        next_logprobs=next_logprobs, vocab=vocab, eos_token_ids=(0,), max_context=max_context
+    )

@@ -171,7 +171,7 @@ NAMED: dict[str, Callable[[], TreeCase]] = {
 def named(name: str) -> TreeCase:
     """A named shape at its default size. Raises InputError for a name that does not exist."""
     if name not in NAMED:
-        raise InputError(expected_got("tree shape", ", ".join(NAMED), name))
+        raise InputError(expected_got("tree shape", ", ".join(NAMED), repr(name)))
     return NAMED[name]()
 
 

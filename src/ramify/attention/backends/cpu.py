@@ -115,9 +115,9 @@ class CpuBackend:
         return by_head.view(len(by_head) * batch.size, -1, part.shape[-1])
 
     def _finish(self, state: _State, q: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (self.heads.num_kv_heads, len(q), self.heads.group, -1)
+        shape = (self.heads.num_kv_heads, len(q), self.heads.group)
         out = state.acc / state.total.where(state.total > 0, 1.0)
-        out = out.view(shape).transpose(0, 1).reshape(q.shape)
+        out = out.view(*shape, q.shape[2]).transpose(0, 1).reshape(q.shape)
         # a row without tokens has total 0, hence -inf
         lse = (state.best + state.total.log()).view(shape).transpose(0, 1).reshape(q.shape[:2])
         return out.index_select(0, self._place).to(q.dtype), lse.index_select(0, self._place)

@@ -15,8 +15,8 @@ import numpy as np
 
 from ramify.attention.plan import AttentionPlan, HeadShape
 
-SCORES = 1 << 20  # elements of one score matrix, over all heads: 4 MiB in float32
-MIN_TILE_TOKENS = 512
+SCORES = 1 << 19  # elements of one score matrix, over all heads: 2 MiB in float32
+MIN_TILE_TOKENS = 256
 ITEM_COST = 64_000  # multiply-adds worth wasting to save an item of a batched product
 MIN_SPARE_CELLS = 64
 
