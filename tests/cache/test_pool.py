@@ -36,11 +36,24 @@ def test_known_tokens_of_a_chunked_prompt_get_room_ahead(make_tree):
 
 
 def test_reservations_fade_as_the_pool_fills(make_tree):
+    """Each takes at most a quarter of what is left: 63 // 4, then (48 - 1) // 4, and so on."""
     tree = make_tree(64, reserve=64)
-    for token in range(30):
-        tree.opened([token])
-        assert tree.num_reserved < 64 - token
-    tree.check_integrity()
+    rooms = [num_slots_in(tree.opened([token]).node.reserved) for token in range(10)]
+    assert rooms == [15, 11, 8, 6, 4, 3, 2, 1, 1, 0]
+
+
+def test_room_ahead_does_not_cost_contiguity(make_tree):
+    """Ten holes of ten slots: eight tokens go into one of them, with room for the two others."""
+    tree = make_tree(110, reserve=0)
+    holes = []
+    for token in range(10):
+        holes.append(tree.opened([token] * 10, reuse=False))
+        tree.opened([token], reuse=False)
+    tree.prune(holes)
+    tree.pool.reserve = 64
+    node = tree.opened([7] * 8, reuse=False).node
+    assert [extent.size for extent in node.extents] == [8]
+    assert [extent.size for extent in node.reserved] == [2]
 
 
 def test_zero_turns_reservations_off(make_tree):

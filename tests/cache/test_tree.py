@@ -73,6 +73,29 @@ def test_the_first_child_takes_over_the_reservation(make_tree):
     tree.check_integrity()
 
 
+@pytest.mark.parametrize(("at", "is_upper"), [(5, False), (10, False), (15, True)])
+def test_a_split_leaves_the_reservation_with_the_half_that_grows_next(make_tree, at, is_upper):
+    tree = make_tree(512, reserve=16)
+    trunk = tree.open(PROMPT)
+    tree.reserve_slots(trunk.node, 10)
+    room = list(trunk.node.reserved)
+    assert room[0].begin == 10
+    upper = tree.fork(trunk, at).node
+    assert (upper.reserved, trunk.node.reserved) == ((room, []) if is_upper else ([], room))
+    tree.check_integrity()
+
+
+def test_a_parent_keeps_the_room_that_its_own_tokens_need(make_tree):
+    tree = make_tree(512, reserve=16)
+    trunk = tree.open(PROMPT)
+    tree.reserve_slots(trunk.node, 10)
+    parent, branch = trunk.node, tree.fork(trunk)
+    tree.append(branch, [1])
+    assert parent.reserved and branch.node.reserved == []
+    tree.compute(branch)
+    assert parent.extents == [Extent(0, 20)] and branch.node.extents == [Extent(20, 21)]
+
+
 def test_the_surviving_line_merges_into_one_node(make_tree):
     tree = make_tree(512, reserve=16)
     trunk = tree.opened(PROMPT)
@@ -183,6 +206,18 @@ def test_paths_dropped_together_give_up_what_they_share(make_tree):
     assert tree.drop(trunk, branch) == used
     assert tree.num_free == 64 and tree.pending(trunk) == 21
     tree.check_integrity()
+
+
+def test_private_slots_are_those_of_the_path_alone(make_tree):
+    tree = make_tree(64, reserve=0)
+    trunk = tree.opened(PROMPT)
+    branch = tree.fork(trunk)
+    tree.grow(branch, [1, 2, 3])
+    assert [tree.private_slots(c) for c in (trunk, branch)] == [0, 3]
+    tree.prune([trunk])
+    assert tree.private_slots(branch) == 23
+    tree.pin(branch)
+    assert tree.private_slots(branch) == 0
 
 
 def test_drop_takes_cached_branches_below_along(make_tree):

@@ -65,8 +65,9 @@ class TreeMachine(RuleBasedStateMachine):
         assert self.tree.in_flight_match(tokens) == max(
             (common(tokens, path) for path in known), default=0
         )
-        cursor = self.tree.open(tokens, reuse=reuse)
         best = max((common(tokens, path) for path in computed), default=0)
+        assert self.tree.computed_match(tokens) == best
+        cursor = self.tree.open(tokens, reuse=reuse)
         assert cursor.matched == (best if reuse else 0)
         assert self.tree.pending(cursor) == len(tokens) - cursor.matched
         assert self.tree.num_free == before
@@ -157,7 +158,8 @@ class TreeMachine(RuleBasedStateMachine):
         others = [c for c in [*self.live, *self.held] if c not in dropped or c.pins]
         safe = {c: self.tree.pending(c) for c in others}
         before = self.tree.num_free
-        assert self.tree.drop(*dropped) == self.tree.num_free - before
+        private = sum(self.tree.private_slots(c) for c in dropped)
+        assert self.tree.drop(*dropped) == self.tree.num_free - before >= private
         assert safe == {c: self.tree.pending(c) for c in others}
         used_by_others = {node for c in others for node in self.tree.path(c)}
         for cursor in dropped - set(others):

@@ -116,5 +116,4 @@ def _replace(node: Node, twin: Node, shared: int, pool: NodePool) -> Node:
         double.detach(child)
         twin.attach(child)
     pool.drop_cached(double)
-    pool.queue.offer(twin)
     return node if is_left else twin

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ramify.cache.node import Node
-from ramify.cache.slots import Extent, cut
 from ramify.core.forest import Forest
 
 
@@ -43,14 +42,16 @@ def build_forest(
             length = visible.get(node, needed[place])
             assert length >= needed[place], f"{node}: rows see {needed[place]} tokens, not {length}"
             needed[place] = length
-    runs = [_runs(node, length) for node, length in zip(index, needed, strict=True)]
-    flat = np.array([run for node_runs in runs for run in node_runs], dtype=np.int64).reshape(-1, 2)
+    run_indptr, run_begin, run_len = [0], list[int](), list[int]()
+    for node, length in zip(index, needed, strict=True):
+        _add_runs(node, length, run_begin, run_len)
+        run_indptr.append(len(run_begin))
     return Forest(
         parent=np.array(parent, dtype=np.int32),
         length=np.array(needed, dtype=np.int64),
-        run_indptr=np.cumsum([0, *map(len, runs)], dtype=np.int64),
-        run_begin=np.ascontiguousarray(flat[:, 0]),
-        run_len=flat[:, 1] - flat[:, 0],
+        run_indptr=np.array(run_indptr, dtype=np.int64),
+        run_begin=np.array(run_begin, dtype=np.int64),
+        run_len=np.array(run_len, dtype=np.int64),
         query_node=query_node,
         query_len=query_len,
     )
@@ -75,7 +76,13 @@ def _add_path(node: Node, index: dict[Node, int], parent: list[int], needed: lis
     return index[node]
 
 
-def _runs(node: Node, length: int) -> list[Extent]:
-    """Extents of the node's first `length` tokens."""
-    assert length <= node.num_slots, f"{node}: {length} tokens are visible without slots"
-    return cut(node.extents, length)[0]
+def _add_runs(node: Node, length: int, run_begin: list[int], run_len: list[int]) -> None:
+    """Append the slots of the node's first `length` tokens as runs."""
+    missing = length
+    for begin, end in node.extents:
+        if missing <= 0:
+            break
+        run_begin.append(begin)
+        run_len.append(min(end - begin, missing))
+        missing -= end - begin
+    assert missing <= 0, f"{node}: {length} tokens are visible without slots"

@@ -99,7 +99,7 @@ class TokenTree:
         return node.start + offset
 
     def private_slots(self, cursor: Cursor) -> int:
-        """Slots that `drop` of this path alone would free, reservations left out."""
+        """Slots that only this path uses and `drop` would free; reservations are left out."""
         slots = 0
         for node in cursor.node.ancestors():
             if node.ref > 1 or cursor.pins:
