@@ -33,7 +33,7 @@ from ramify.search.controller import (
 )
 from ramify.search.frontier import Frontier, Thought
 from ramify.search.scorer import Judge, Scorer, Value, as_value
-from ramify.search.tree import TreeView
+from ramify.search.tree import LogicalNode, TreeView
 
 State: TypeAlias = Callable[[str], Hashable]
 """What a text has arrived at; two texts with one state are copies of each other."""
@@ -152,9 +152,7 @@ class TreeOfThoughts:
         )
         if self._scorer is None:
             thought.value = math.exp(thought.logprob)
-        branch = tree[node]
-        ended_by_eos = branch.finish_reason == "stop" and branch.stop_reason is None
-        self._keep(thought, is_answer=ended_by_eos)
+        self._keep(thought, is_answer=self._has_ended(tree[node]))
         actions.append(Mark(node=node, score=thought.value))
         is_judged = thought.level < self._depth or self._scorer is None
         if self._judge is not None and is_judged and not value.solved:
@@ -178,6 +176,11 @@ class TreeOfThoughts:
             return nothing, None
         value = as_value(self._scorer(tree[tree.root].text, text))
         return value, "illegal" if value.prune and not value.solved else None
+
+    def _has_ended(self, branch: LogicalNode) -> bool:
+        """Whether an end token closed the branch, rather than the stop of a step."""
+        steps = (*self.params.stop_strings, *self.params.stop_token_ids)
+        return branch.finish_reason == "stop" and branch.stop_reason not in steps
 
     def _keep(self, thought: Thought, *, is_answer: bool) -> None:
         self._thoughts[thought.node] = thought
