@@ -7,10 +7,13 @@ can still be reached, with the question it was trained on.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from ramify.core.params import SamplingParams
 from ramify.search.scorer import Judge, Scorer, Value
+from ramify.search.tree_of_thoughts import State
 from ramify.zoo.tasks import JUDGE_SUFFIX, NO, YES, Problem, get_task
 
 
@@ -39,11 +42,14 @@ class Steps:
 
 PUZZLE_JUDGE = Judge(suffix=JUDGE_SUFFIX, positive=YES, negative=NO)
 
+_LEFT = re.compile(r" left([ 0-9]+)\n\Z")
+
 STEPS: dict[str, Steps] = {
     "puzzle": Steps(max_tokens=24, depth=3, k=8, width=4, judge=PUZZLE_JUDGE),
-    "sort": Steps(max_tokens=8, depth=5, k=3, width=2),
-    "merge": Steps(max_tokens=8, depth=5, k=3, width=2),
-    "documents": Steps(max_tokens=8, depth=1, k=4, width=1),
+    # a list is one line: its steps are some digits each, so that a wrong turn is seen early
+    "sort": Steps(max_tokens=8, depth=6, k=2, width=1, stop=()),
+    "merge": Steps(max_tokens=8, depth=6, k=2, width=1, stop=()),
+    "documents": Steps(max_tokens=8, depth=1, k=4, width=1, stop=()),
 }
 """Found on the tuning split of `ramify.zoo.evaluate`, which reports on another one."""
 
@@ -58,3 +64,21 @@ def checker_scorer(problem: Problem) -> Scorer:
         return Value(score=partial.score, solved=is_solved, prune=not partial.legal)
 
     return score
+
+
+def state_of(problem: Problem) -> State | None:
+    """What a text has arrived at, where different texts can arrive at the same: on puzzles.
+
+    Two legal derivations that leave the same numbers are copies of each other; None elsewhere.
+    """
+    if problem.task != "puzzle":
+        return None
+    task = get_task(problem.task)
+
+    def state(completion: str) -> Hashable:
+        left = _LEFT.search(completion)
+        if left is None or not task.check_partial(problem, completion).legal:
+            return completion
+        return tuple(sorted(left[1].split()))
+
+    return state
