@@ -25,8 +25,10 @@ def add_usage(usages: list[Usage]) -> Usage:
 
 def usage_line(usage: Usage) -> str:
     """One line: tokens, steps, KV bytes read and what per-branch decoding would have read, time."""
+    # a beam search samples nothing: it appends the tokens it chose
+    tokens = f"{usage.generated_tokens or usage.computed_tokens} tokens"
     return (
-        f"{usage.generated_tokens} tokens in {usage.steps} steps, {usage.total_s:.2f} s; "
+        f"{tokens} in {usage.steps} steps, {usage.total_s:.2f} s; "
         f"KV read {mib(usage.kv_bytes_read)}, per branch {mib(usage.kv_bytes_per_branch)} "
         f"({usage.kv_saving:.1f}x less)"
     )

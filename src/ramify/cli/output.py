@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 PLAIN_WIDTH = 100  # columns where stdout is not a terminal
 
@@ -32,10 +33,11 @@ class Output:
         """Whether a picture may be redrawn in place."""
         return self.console.is_terminal and not self.is_json
 
-    def say(self, text: RenderableType = "", *, end: str = "\n", markup: bool = False) -> None:
-        """Text for people. Lines longer than the terminal are left to it."""
+    def say(self, text: RenderableType = "", *, end: str = "\n") -> None:
+        """Text for people. Lines longer than the terminal are left to it; tables fit themselves."""
         if not self.is_json:
-            self.console.print(text, end=end, markup=markup, soft_wrap=isinstance(text, str))
+            is_text = isinstance(text, (str, Text))
+            self.console.print(text, end=end, markup=False, soft_wrap=is_text)
 
     def document(self, content: Any) -> None:
         """The command's result; dataclasses become objects, infinities and NaN null."""

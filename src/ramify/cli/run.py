@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.text import Text
@@ -14,7 +14,7 @@ from ramify.cli.live import LiveTree
 from ramify.cli.options import RunOptions
 from ramify.cli.output import Output
 from ramify.cli.problems import Job, jobs_of
-from ramify.cli.setup import search_of
+from ramify.cli.setup import Search, search_of
 from ramify.cli.tree_text import draw_tree, twigs_of_result
 from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import SearchResult
@@ -43,6 +43,7 @@ def execute(options: RunOptions, out: Output) -> int:
     jobs = jobs_of(options)
     searches = [search_of(job, options) for job in jobs]  # bad flags before the model is loaded
     llm = LLM(**engine_settings(options.engine))
+    searches = [_without_unknown_judge(search, llm, out) for search in searches]
     done = []
     for index, (job, search) in enumerate(zip(jobs, searches, strict=True)):
         title = f"[{index + 1}/{len(jobs)}] {_name(job)} by {search.algorithm}"
@@ -73,6 +74,20 @@ def execute(options: RunOptions, out: Output) -> int:
         }
     )
     return 0
+
+
+def _without_unknown_judge(search: Search, llm: LLM, out: Output) -> Search:
+    """Drop the judge where the model's tokenizer lacks its labels: it was never taught to judge."""
+    judge = search.arguments.get("judge")
+    if judge is None:
+        return search
+    try:
+        for label in judge.labels:
+            llm.engine.live.codec.label(label)
+    except InputError as error:
+        out.warn(f"ranking without a judge: {error}")
+        return replace(search, arguments={**search.arguments, "judge": None})
+    return search
 
 
 def _verdict(job: Job, result: SearchResult) -> Verdict | None:

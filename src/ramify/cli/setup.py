@@ -11,7 +11,7 @@ from ramify.cli.problems import Job
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import BeamSearchParams, SamplingParams
 from ramify.search.budget import Budget
-from ramify.zoo.steps import STEPS, Steps, checker_scorer
+from ramify.zoo.steps import STEPS, Steps, checker_scorer, state_of
 from ramify.zoo.tasks import get_task
 
 ALGORITHMS = ("tot", "best_of_n", "self_consistency", "beam", "sample")
@@ -44,23 +44,26 @@ def _thoughts(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
     params = _override(steps.params(seed=options.seed), options)
     return {
         "params": params,
-        "k": options.k or steps.k,
-        "width": options.width or steps.width,
-        "depth": options.depth or steps.depth,
+        "k": _said(options.k, steps.k),
+        "width": _said(options.width, steps.width),
+        "depth": _said(options.depth, steps.depth),
         "scorer": None if job.problem is None else checker_scorer(job.problem),
         "judge": None if options.no_judge else steps.judge,
         "budget": _budget(options),
+        "state": None if job.problem is None else state_of(job.problem),
     }
 
 
 def _beam(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
-    limit = options.max_tokens or _max_tokens(job)
-    return {"params": BeamSearchParams(beam_width=options.width or 4, max_tokens=limit)}
+    limit = _said(options.max_tokens, _max_tokens(job))
+    return {"params": BeamSearchParams(beam_width=_said(options.width, 4), max_tokens=limit)}
 
 
 def _samples(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
     """Best-of-n, its vote, or plain samples."""
-    base = SamplingParams(n=options.k or SAMPLES, max_tokens=_max_tokens(job), seed=options.seed)
+    base = SamplingParams(
+        n=_said(options.k, SAMPLES), max_tokens=_max_tokens(job), seed=options.seed
+    )
     arguments: dict[str, Any] = {"params": _override(base, options)}
     if algorithm == "sample":
         return arguments
@@ -82,6 +85,11 @@ def _override(params: SamplingParams, options: RunOptions) -> SamplingParams:
     if options.stop is not None:
         said["stop"] = tuple(unescape(text) for text in options.stop)
     return replace(params, **said)
+
+
+def _said(value: int | None, default: int) -> int:
+    """The flag's value; 0 is a value too, and an error that its owner reports."""
+    return default if value is None else value
 
 
 def _budget(options: RunOptions) -> Budget | None:

@@ -145,7 +145,8 @@ def _line(twig: Twig, guide: str) -> Text:
 
 def _one_line(text: str) -> str:
     """Shown on one line, shortened in the middle."""
-    text = text.strip("\n").replace("\n", " ⏎ ").replace("\t", " ")
+    text = text.strip("\n").replace("\n", " ⏎ ")
+    text = "".join(char if char.isprintable() else "·" for char in text)
     return text if len(text) <= TEXT_WIDTH else f"{text[:36]} … {text[-16:]}"
 
 
