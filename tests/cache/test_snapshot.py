@@ -52,8 +52,10 @@ def test_visible_tokens_may_exceed_what_rows_need(make_tree):
     tree = make_tree(128, reserve=0)
     cursor = tree.opened(PROMPT)
     rows = [(cursor.node, 5)]
-    assert build_forest(rows).length.tolist() == [5]
-    assert build_forest(rows, {cursor.node: 9}).length.tolist() == [9]
+    for visible, length in ((None, 5), ({cursor.node: 9}, 9)):
+        forest = build_forest(rows, visible)
+        forest.validate()
+        assert forest.length.tolist() == forest.run_len.tolist() == [length]
     with pytest.raises(AssertionError, match="rows see 5 tokens, not 4"):
         build_forest(rows, {cursor.node: 4})
 
