@@ -202,7 +202,7 @@ class BeamSearch:
     def _finish(self) -> list[Action]:
         ranked = sorted(self.hypotheses, key=lambda node: -self._score(self.hypotheses[node]))
         marks = [Mark(node=node, score=self._score(self.hypotheses[node])) for node in ranked]
-        return [*marks, Finish(outputs=ranked, stats=self._stats)]
+        return [*marks, Finish(outputs=tuple(ranked), stats=self._stats)]
 
 
 def penalised(logprob: float, num_tokens: int, length_penalty: float) -> float:

@@ -117,7 +117,7 @@ class BestOfN:
         ranked = sorted(self._values, key=rank)
         stats = {"samples": len(ranked), "rounds": self._num_rounds}
         marked = [Mark(node=node, score=marks[node]) for node in ranked]
-        return [*marked, Finish(outputs=ranked, solved=solved is not None, stats=stats)]
+        return [*marked, Finish(outputs=tuple(ranked), solved=solved is not None, stats=stats)]
 
     def _selected_by(self, tree: TreeView) -> dict[int, float]:
         """The number each sample is ranked by: score, share of the votes, or mean logprob."""

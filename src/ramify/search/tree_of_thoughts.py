@@ -73,7 +73,7 @@ class TreeOfThoughts:
         backtrack: bool = True,
         state: State | None = None,
     ) -> None:
-        ks = [k] if isinstance(k, int) else list(k)
+        ks = list(k) if isinstance(k, Sequence) else [k]
         for name, values in (("k", ks), ("width", [width]), ("depth", [depth])):
             if not values or any(type(v) is not int or v < 1 for v in values):
                 raise InputError(expected_got(name, "an int >= 1", repr(values)))
@@ -100,8 +100,8 @@ class TreeOfThoughts:
                 self._waiting.update(event.nodes)
         for event in events:
             if isinstance(event, Started):
-                actions.extend(self._plant(tree, event.root))
-            elif isinstance(event, Finished):
+                return self._plant(tree, event.root)
+            if isinstance(event, Finished):
                 if self._end(tree, event.node, actions).solved:
                     return [*actions, *self._finish(event.node)]
             elif isinstance(event, Scored) and self._judge is not None:
@@ -124,7 +124,8 @@ class TreeOfThoughts:
         self._frontier.add(thought)
         self._made = [thought]
         actions = self._next_round(tree)
-        if self._judge is not None and self._backtrack and self._budget.is_limited:
+        may_return = self._backtrack and self._budget.is_limited and bool(self._expanding)
+        if self._judge is not None and may_return:
             actions.extend(self._ask(root, self._judge))
         return actions
 
@@ -214,7 +215,10 @@ class TreeOfThoughts:
         """The thoughts to expand next, best first, and the pruning of those given up."""
         if not self._backtrack:
             kept = self._frontier.best(self._width, self._made)
-            return kept, [Prune(node=t.node) for t in self._made if t not in kept]
+            given_up = [t.node for t in self._made if t not in kept]
+            for node in given_up:
+                del self._thoughts[node]
+            return kept, [Prune(node=node) for node in given_up]
         open_thoughts = list(self._frontier)
         if not self._budget.is_limited:
             # without a limit each thought is expanded once, and an unchecked answer is the end
@@ -229,8 +233,8 @@ class TreeOfThoughts:
         """The answer if there is one; else what comes closest, best first."""
         if solved is not None:
             return [Finish(outputs=(solved,), solved=True, stats=self._stats)]
-        open_thoughts = [t for t in self._frontier if t.level > 0]
-        deepest = max((t.level for t in open_thoughts), default=0)
-        closest = self._complete or [t for t in open_thoughts if t.level == deepest]
+        thoughts = [t for t in self._thoughts.values() if t.level > 0]
+        deepest = max((t.level for t in thoughts), default=0)
+        closest = self._complete or [t for t in thoughts if t.level == deepest]
         ranked = sorted(closest, key=lambda t: (-t.value, -t.logprob, t.node))[: self._width]
-        return [Finish(outputs=[t.node for t in ranked], stats=self._stats)]
+        return [Finish(outputs=tuple(t.node for t in ranked), stats=self._stats)]
