@@ -13,6 +13,10 @@ import hypothesis
 import numpy as np
 import pytest
 
+from ramify.core.env import sleep_while_waiting
+
+sleep_while_waiting()
+
 # `pytest --hypothesis-profile explore` draws fresh cases instead of the same ones each run
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)

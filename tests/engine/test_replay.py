@@ -14,6 +14,7 @@ import pytest
 
 from ramify import LLM, SamplingParams
 from ramify.cache import TokenTree
+from ramify.core import env
 from ramify.engine.codec import Codec
 from ramify.engine.engine import Engine
 from ramify.engine.live import Limits
@@ -22,7 +23,7 @@ from ramify.search.recorded import RecordedNode, RecordedTree, check_tree, load_
 from ramify.search.replay import Replay
 from ramify.testing.executor import NoModel
 
-WORKLOADS = os.environ.get("RAMIFY_WORKLOADS")
+WORKLOADS = os.environ.get(env.WORKLOADS)
 FILES = ["sorting128ToT.json", "docmergeToT.json"]
 
 

@@ -1,0 +1,22 @@
+"""Environment variables: every one that Ramify reads or sets.
+
+| variable           | default   | meaning                                                        |
+|--------------------|-----------|----------------------------------------------------------------|
+| `OMP_WAIT_POLICY`  | `PASSIVE` | the command line and the tests let idle CPU threads sleep       |
+| `RAMIFY_WORKLOADS` | unset     | folder of DeFT's recorded trees, for the tests that replay them |
+"""
+
+from __future__ import annotations
+
+import os
+
+WORKLOADS = "RAMIFY_WORKLOADS"
+
+
+def sleep_while_waiting() -> None:
+    """Let CPU threads sleep between operations instead of spinning; call before importing torch.
+
+    Steps of small models are many short operations: on a busy machine spinning threads hold up the
+    very threads they wait for, and a step took nine times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
