@@ -16,6 +16,10 @@ from ramify.core.errors import RamifyError
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
+# torch, loaded later, reads this once: threads that wait by spinning starve one another as soon as
+# the cores are shared, and the steps of a search are short
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 COMMANDS: dict[type, str] = {
     opt.RunOptions: "ramify.cli.run",
     opt.GenerateOptions: "ramify.cli.generate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ramify.cli.flags import unescape
 from ramify.cli.options import RunOptions
@@ -13,6 +13,8 @@ from ramify.core.params import BeamSearchParams, SamplingParams
 from ramify.search.budget import Budget
 from ramify.zoo.steps import STEPS, Steps, checker_scorer, state_of
 from ramify.zoo.tasks import get_task
+
+T = TypeVar("T")
 
 ALGORITHMS = ("tot", "best_of_n", "self_consistency", "beam", "sample")
 
@@ -87,7 +89,7 @@ def _override(params: SamplingParams, options: RunOptions) -> SamplingParams:
     return replace(params, **said)
 
 
-def _said(value: int | None, default: int) -> int:
+def _said(value: int | None, default: T) -> int | T:
     """The flag's value; 0 is a value too, and an error that its owner reports."""
     return default if value is None else value
 

@@ -23,7 +23,7 @@ class Steps:
 
     max_tokens: int  # of one step
     depth: int  # steps of the longest answer
-    k: int  # branches tried from a node
+    k: int | tuple[int, ...]  # branches tried from a node, for all levels or level by level
     width: int  # nodes kept at a level
     temperature: float = 1.0
     stop: tuple[str, ...] = ("\n",)

@@ -1,0 +1,226 @@
+"""How much more does a search solve than plain decoding, at the same number of generated tokens?
+
+    python -m ramify.zoo.evaluate --task puzzle --count 200 --budget 120
+
+Held-out problems, four ways: greedy, best-of-n (the checker selects), beam search, and a tree of
+thoughts with the checker as scorer and, on puzzles, the model as judge. Best-of-n and the tree get
+the same budget of generated tokens per problem and both stop once the checker says solved. What the
+judge reads is no generated token, so the table also shows all tokens computed after the prompt.
+Two splits of the held-out problems never share one: settings are tuned on `tune`, numbers are
+reported on `report`.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import tyro
+
+from ramify import LLM, BeamSearchParams, SamplingParams
+from ramify.engine.request import Request
+from ramify.search import BeamSearch, BestOfN, Budget, Controller, Sample, TreeOfThoughts
+from ramify.zoo.steps import STEPS, Steps, checker_scorer, state_of
+from ramify.zoo.tasks import Problem, get_task
+
+TOGETHER = 40  # problems in the engine at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to evaluate."""
+
+    task: str = field(default="puzzle", metadata={"help": "puzzle, sort, merge or documents"})
+    count: int = field(default=200, metadata={"help": "held-out problems"})
+    budget: int = field(default=120, metadata={"help": "generated tokens per problem"})
+    split: Literal["tune", "report"] = field(
+        default="report", metadata={"help": "which part of the held-out problems"}
+    )
+    max_winning: int | None = field(
+        default=None, metadata={"help": "puzzles: at most this many first moves may win"}
+    )
+    methods: tuple[str, ...] = field(
+        default=("greedy", "best_of_n", "beam", "tree_no_judge", "tree"),
+        metadata={"help": "rows of the table"},
+    )
+    model: str = field(default="ramify-tiny", metadata={"help": "bundled name or directory"})
+    seed: int = field(default=0, metadata={"help": "of the problems and of all sampling"})
+    k: tuple[int, ...] | None = field(default=None, metadata={"help": "branches, level by level"})
+    width: int | None = field(default=None, metadata={"help": "thoughts expanded side by side"})
+    temperature: float | None = field(default=None, metadata={"help": "of the tree's steps"})
+    sample_temperature: float = field(default=1.0, metadata={"help": "of best-of-n"})
+    output: Path | None = field(default=None, metadata={"help": "write the result as JSON"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method on one set of problems; token counts are means per problem."""
+
+    task: str
+    method: str
+    settings: str
+    problems: int
+    solved: int
+    low: float  # 95 % interval of the share solved
+    high: float
+    generated_tokens: float  # sampled, or appended by the beam search
+    computed_tokens: float  # after the prompt, questions to the judge included
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate, print a markdown table, write JSON if asked."""
+    options = tyro.cli(Options, args=argv, config=(tyro.conf.DisallowNone,))
+    problems = heldout_problems(options)
+    llm = LLM(options.model)
+    rows = [evaluate(llm, problems, method, options) for method in options.methods]
+    print(markdown(rows))
+    if options.output is not None:
+        document = {"options": {**asdict(options), "output": None}, "rows": rows}
+        options.output.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))
+    return 0
+
+
+def heldout_problems(options: Options) -> list[Problem]:
+    """Different held-out problems of one split, drawn with the seed."""
+    family, rng = get_task(options.task), np.random.default_rng(options.seed)
+    shape = {} if options.max_winning is None else {"max_winning": options.max_winning}
+    problems: dict[int, Problem] = {}
+    while len(problems) < options.count:
+        problem = family.generate(rng, heldout=True, **shape)
+        key = _identity(problem)
+        if (key % 2 == 0) == (options.split == "tune"):
+            problems.setdefault(key, problem)
+    return list(problems.values())
+
+
+def _identity(problem: Problem) -> int:
+    """The same for problems that differ in the order of their numbers alone."""
+    prompt = problem.prompt
+    words = prompt.split() if problem.task == "documents" else sorted(prompt.split())
+    return zlib.crc32(" ".join(words).encode())
+
+
+def evaluate(llm: LLM, problems: Sequence[Problem], method: str, options: Options) -> Row:
+    """Solve all problems one way; requests of many problems share the engine's steps."""
+    make, settings = _method(llm, method, options)
+    solved, generated, computed = 0, 0, 0
+    for begin in range(0, len(problems), TOGETHER):
+        group = problems[begin : begin + TOGETHER]
+        requests = [_submit(llm, make(problem), problem, options.seed) for problem in group]
+        while not all(request.is_done for request in requests):
+            llm.engine.step()
+        for problem, request in zip(group, requests, strict=True):
+            solved += get_task(problem.task).check(problem, _answer(request)).solved
+            new = request.usage.computed_tokens + request.usage.cached_tokens
+            computed += new - request.usage.prompt_tokens
+            grown = sum(len(node.token_ids) for node in request.tree if node.parent is not None)
+            generated += grown
+    low, high = wilson(solved, len(problems))
+    return Row(
+        task=options.task,
+        method=method,
+        settings=settings,
+        problems=len(problems),
+        solved=solved,
+        low=low,
+        high=high,
+        generated_tokens=generated / len(problems),
+        computed_tokens=computed / len(problems),
+    )
+
+
+def _submit(llm: LLM, controller: Controller, problem: Problem, seed: int) -> Request:
+    ids = llm.engine.live.codec.encode_prompt(problem.prompt)
+    return llm.engine.submit(controller, ids, prompt=problem.prompt, seed=seed)
+
+
+def _answer(request: Request) -> str:
+    """The text of the best output."""
+    if request.error is not None:
+        raise request.error
+    assert request.finish is not None, "a request without error has finished"
+    outputs = request.finish.outputs
+    return request.tree.completion_text(outputs[0]) if outputs else ""
+
+
+def _method(
+    llm: LLM, method: str, options: Options
+) -> tuple[Callable[[Problem], Controller], str]:
+    """A controller for each problem, and the settings in words."""
+    limit = get_task(options.task).max_tokens
+    budget = Budget(tokens=options.budget)
+    if method == "greedy":
+        greedy = SamplingParams(temperature=0.0, max_tokens=limit)
+        return lambda problem: Sample(greedy), "temperature 0"
+    if method == "best_of_n":
+        # rounds of one sample: stops at the first solved one, and loses no token of the budget
+        one = SamplingParams(temperature=options.sample_temperature, max_tokens=limit)
+        words = f"temperature {one.temperature:g}, budget {options.budget}"
+        return lambda problem: BestOfN(one, checker_scorer(problem), budget=budget), words
+    if method == "beam":
+        beam = BeamSearchParams(beam_width=4, max_tokens=limit)
+        eos = llm.engine.limits.eos_token_ids
+        return lambda problem: BeamSearch(beam, eos), "width 4"
+    steps = _steps(options, with_judge=method == "tree")
+    k = steps.k if isinstance(steps.k, int) else ",".join(map(str, steps.k))
+    words = f"k {k}, width {steps.width}, temperature {steps.temperature:g}"
+    return lambda problem: _tree(problem, steps, budget), f"{words}, budget {options.budget}"
+
+
+def _steps(options: Options, *, with_judge: bool) -> Steps:
+    steps = STEPS[options.task]
+    return replace(
+        steps,
+        k=options.k or steps.k,
+        width=options.width or steps.width,
+        temperature=steps.temperature if options.temperature is None else options.temperature,
+        judge=steps.judge if with_judge else None,
+    )
+
+
+def _tree(problem: Problem, steps: Steps, budget: Budget) -> Controller:
+    return TreeOfThoughts(
+        steps.params(),
+        steps.k,
+        steps.width,
+        steps.depth,
+        scorer=checker_scorer(problem),
+        judge=steps.judge,
+        budget=budget,
+        state=state_of(problem),
+    )
+
+
+def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return (centre - spread) / scale, (centre + spread) / scale
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table."""
+    lines = [
+        "| task | method | settings | solved | 95 % interval | generated tokens | computed tokens |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        share = f"{100 * row.solved / row.problems:.1f} % ({row.solved} of {row.problems})"
+        interval = f"{100 * row.low:.1f} to {100 * row.high:.1f} %"
+        tokens = f"{row.generated_tokens:.0f} | {row.computed_tokens:.0f}"
+        lines.append(
+            f"| {row.task} | {row.method} | {row.settings} | {share} | {interval} | {tokens} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
