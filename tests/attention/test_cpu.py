@@ -263,3 +263,47 @@ def test_padding_of_a_batch_is_not_counted_and_not_seen() -> None:
     schedule = cpu_tiles.make_schedule(build_plan(forest, "node"), op.heads)
     assert [batch.num_tokens for batch in schedule.batches] == [sum(tails)]
     assert len(schedule.batches[0].slots) == 4 * 60
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("lengths", [[100, 2], [2, 100], [100, 100], [1, 150, 1]], ids=str)
+def test_long_and_short_neighbours_fused_into_one_tile(lengths: list[int], method: str) -> None:
+    """A long span used in place must be hidden from the rows of the roots beside it."""
+    begin = [sum(lengths[:index]) for index in range(len(lengths))]
+    rows = list(range(len(lengths)))
+    forest = Forest.from_nodes([-1] * len(lengths), lengths, begin, rows)
+    case = TreeCase(forest=forest, num_slots=sum(lengths))
+    x = make_inputs(case, num_q_heads=2, num_kv_heads=1, head_dim=16)
+    op = check(case, x, method)
+    schedule = make_schedule(build_plan(forest, method), op.heads)
+    assert len(schedule.tiles) == 1 and not schedule.batches
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_line_in_consecutive_slots_is_used_as_one(method: str) -> None:
+    """Root, second child and grandchild touch; rows sit there and at two siblings, one empty.
+
+    Pieces join across nodes only while the same rows see them.
+    """
+    forest = Forest.from_nodes(
+        [-1, 0, 0, 2, 0],
+        [200, 0, 30, 20, 7],
+        [0, 300, 200, 230, 400],
+        [0, 0, 1, 2, 2, 3, 3, 4],
+        [150, 200, 0, 11, 30, 5, 20, 7],
+    )
+    case = TreeCase(forest=forest, num_slots=420)
+    x = make_inputs(case, num_q_heads=8, num_kv_heads=4, head_dim=128)
+    check(case, x, method)
+    without_last = Forest.from_nodes(
+        forest.parent[:4],
+        forest.length[:4],
+        [0, 300, 200, 230],
+        forest.query_node[:7],
+        forest.query_len[:7],
+    )
+    part = AttentionInputs(q=x.q[:7], k=x.k, v=x.v)
+    op = check(TreeCase(forest=without_last, num_slots=420), part, method)
+    if method != "per_branch":
+        (tile,) = make_schedule(build_plan(without_last, method), op.heads).tiles
+        assert tile.segments == ((0, 250),)

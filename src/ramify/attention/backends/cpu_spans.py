@@ -23,7 +23,7 @@ MIN_SPARE_CELLS = 64
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Tokens of one node in consecutive slots, and the ordered rows that may see them."""
+    """Tokens of one path in consecutive slots, and the ordered rows that may see them."""
 
     slot: int
     length: int
@@ -54,7 +54,11 @@ def make_chunks(plan: AttentionPlan, heads: HeadShape, window: int | None) -> It
 
 
 def _spans(plan: AttentionPlan) -> list[Span]:
-    """All pieces in order, joined where one continues another of the same node."""
+    """All pieces in order, joined where slots and positions run on for the same last row.
+
+    Such neighbours lie on one path. The first has the widest interval; its rows that end before
+    the second are hidden from it by their position.
+    """
     if plan.num_pieces == 0:
         return []
     slot, length, position = plan.piece_slot, plan.piece_len, plan.piece_position
@@ -62,11 +66,9 @@ def _spans(plan: AttentionPlan) -> list[Span]:
     begins[1:] = (
         (slot[1:] != slot[:-1] + length[:-1])
         | (position[1:] != position[:-1] + length[:-1])
-        | (plan.piece_node[1:] != plan.piece_node[:-1])
         | (plan.piece_hi[1:] != plan.piece_hi[:-1])
     )
     first = np.flatnonzero(begins)
-    # own rows come first by growing length, so the first piece has the widest interval
     columns = (
         slot[first],
         np.add.reduceat(length, first),
@@ -107,7 +109,7 @@ def _inside_window(plan: AttentionPlan, span: Span, window: int) -> Span | None:
 def _sub_span(plan: AttentionPlan, span: Span, begin: int, end: int) -> Span:
     """Tokens [begin, end) of a span; rows that see none of them leave its front."""
     position = span.position + begin
-    # own rows rise in position and the rows below see everything, so clipped they are sorted
+    # rows on the path rise in position and the rows below see everything: clipped, they are sorted
     seen = np.minimum(plan.row_position[span.lo : span.hi], span.position + span.length - 1)
     lo = span.lo + int(np.searchsorted(seen, position))
     return Span(span.slot + begin, end - begin, position, lo, span.hi)
