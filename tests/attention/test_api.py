@@ -11,6 +11,7 @@ from ramify.attention import TreeAttention
 from ramify.attention.backends import open_backend
 from ramify.attention.backends.select import _auto
 from ramify.core.errors import BackendUnavailable, InputError
+from ramify.core.forest import Forest
 from ramify.testing.inputs import make_inputs
 from ramify.testing.trees import RandomForestSpec, few_shot, random_forest
 
@@ -122,8 +123,6 @@ def test_bad_inputs_name_both_sides() -> None:
 
 
 def test_rows_that_see_nothing() -> None:
-    from ramify.core.forest import Forest
-
     forest = Forest.from_nodes([-1, -1], [3, 0], [0, 3], [1, 0, 0], [0, 3, 0])
     for backend in ("cpu", "reference"):
         for method in ("per_branch", "flatten"):
@@ -135,8 +134,6 @@ def test_rows_that_see_nothing() -> None:
 
 
 def test_no_rows_at_all() -> None:
-    from ramify.core.forest import Forest
-
     op = TreeAttention(2, 1, 8)
     op.plan(Forest.from_nodes([-1], [3], [0], []))
     out, lse = op.run(torch.ones(0, 2, 8), torch.ones(4, 1, 8), torch.ones(4, 1, 8))
