@@ -34,6 +34,13 @@ def child_seed(seed: int, index: int) -> int:
     return seed if index == 0 else mix64(seed ^ mix64(index)) >> 1
 
 
+def given_seed(seed: int, tokens: Sequence[int]) -> int:
+    """Seed of a node made of given tokens: a function of its parent's seed and the tokens."""
+    for token in tokens:
+        seed = mix64(seed ^ mix64(token)) >> 1
+    return seed
+
+
 def gumbel_noise(seeds: Sequence[int], positions: Sequence[int], vocab_size: int) -> np.ndarray:
     """Gumbel(0, 1) noise [len(seeds), vocab_size] float32, a row per (seed, absolute position)."""
     streams = [mix64(mix64(seed) ^ at) for seed, at in zip(seeds, positions, strict=True)]

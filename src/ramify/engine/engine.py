@@ -17,6 +17,7 @@ from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.codec import Codec
 from ramify.engine.executor import Executor
 from ramify.engine.live import Limits, LiveTrees
+from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
 from ramify.engine.request import Request, Task
 from ramify.scheduling import Decision, KvView, Policy, TaskView, View
@@ -67,7 +68,8 @@ class Engine:
         prompt: str | None = None,
         seed: int | None = None,
         prompt_logprobs: int | None = None,
-        pinned: bool = False,
+        is_pinned: bool = False,
+        is_by_hand: bool = False,
     ) -> Request:
         """Queue a request; it runs as `step` is called. Safe to call from any thread.
 
@@ -84,7 +86,8 @@ class Engine:
             tree=tree,
             prompt=prompt,
             arrived_s=self._clock(),
-            pinned=pinned,
+            is_pinned=is_pinned,
+            is_by_hand=is_by_hand,
         )
         request.usage.prompt_tokens = len(prompt_ids)
         self._inbox.put(lambda: self._accept(request, prompt_logprobs))
@@ -275,10 +278,14 @@ class Engine:
                     for action in request.controller.advance(request.tree, events):
                         if request.is_done:
                             break
-                        self.live.perform(request, action)
+                        perform(self.live, request, action)
             except Exception as error:  # a user's controller or scorer may raise anything
                 self._fail(request, error)
             request.usage.total_s = self._clock() - request.arrived_s
+            if not (request.is_done or request.tasks or request.is_by_hand):
+                got = "no action, with nothing under way"
+                error = InputError(expected_got("controller", "an action or a Finish", got))
+                self._fail(request, error)
 
     def _fail(self, request: Request, error: Exception) -> None:
         """End a request with an error; everything else goes on."""

@@ -10,6 +10,7 @@ from ramify.core.outputs import ScoreOutput, TokenLogprob, Usage
 from ramify.core.params import SamplingParams
 from ramify.core.seeds import child_seed
 from ramify.engine.engine import Engine
+from ramify.engine.perform import perform
 from ramify.engine.request import Request
 from ramify.search.controller import (
     Action,
@@ -221,7 +222,7 @@ class NodeHandle:
     def _perform(self, action: Action) -> None:
         if self._request.is_done:
             raise InputError(expected_got("tree", "an open tree", "a finished one"))
-        self._engine.live.perform(self._request, action)
+        perform(self._engine.live, self._request, action)
 
     def _wait(self, kind: type[E], count: int) -> list[E]:
         """Run the engine until `count` events of a kind came; raise what went wrong instead."""

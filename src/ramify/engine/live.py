@@ -1,7 +1,6 @@
-"""Everything alive in the engine: requests, their tasks and paths, and the carrying out of actions.
+"""Everything alive in the engine: requests, their tasks, and their paths in the token tree.
 
-A controller's actions become tasks (paths to compute) and edits of the token tree. A request's
-paths live in `request.cursors`, one per logical node that may still be grown from.
+A request's paths live in `request.cursors`, one per logical node that may still be grown from.
 """
 
 from __future__ import annotations
@@ -19,18 +18,7 @@ from ramify.engine.codec import Codec
 from ramify.engine.request import Fan, Force, Grow, Request, Reveal, Task
 from ramify.engine.sample import History
 from ramify.engine.text import CONTEXT_TOKENS, TextStream
-from ramify.search.controller import (
-    Action,
-    Append,
-    Close,
-    Expand,
-    Failed,
-    Finish,
-    Mark,
-    Prune,
-    Score,
-    subject,
-)
+from ramify.search.controller import Append, Finish, Score, subject
 from ramify.search.tree import LogicalNode, NodeState
 
 
@@ -57,84 +45,13 @@ class LiveTrees:
         self._prefix_cache = prefix_cache
         self._task_ids = itertools.count()
 
-    # ── actions ──────────────────────────────────────────────────────────────────────────────────
-    def perform(self, request: Request, action: Action) -> None:
-        """Carry out one action. Raises InputError when the action breaks the protocol."""
-        if isinstance(action, Finish):
-            self._finish(request, action)
-            return
-        node = self._node(request, action.node)
-        match action:
-            case Expand():
-                self._expand(request, node, action)
-            case Append():
-                child = request.tree.add(node.id, seed=node.seed, tag=action.tag)
-                child.token_ids = list(self.codec.encode(action.tokens))
-                child.text = self.codec.decode(child.token_ids)
-                self._force(request, node, child.id, action, tuple(child.token_ids))
-            case Score():
-                for label in action.labels:
-                    self.codec.label(label)
-                self._force(request, node, node.id, action, self.codec.encode(action.suffix))
-            case Mark():
-                node.score = action.score
-            case Prune():
-                self.prune(request, node.id)
-            case Close():
-                self._close(request, node)
+    # ── tasks ────────────────────────────────────────────────────────────────────────────────────
+    def next_task_id(self) -> int:
+        """A number no other task has; tasks of one request run in this order."""
+        return next(self._task_ids)
 
-    def _node(self, request: Request, node: int) -> LogicalNode:
-        if node not in request.tree:
-            raise InputError(expected_got("node", "a node of this tree", node))
-        found = request.tree[node]
-        if found.state is NodeState.PRUNED:
-            raise InputError(expected_got(f"node {node}", "a node that is not pruned", "pruned"))
-        return found
-
-    def _grown(self, request: Request, node: LogicalNode) -> LogicalNode:
-        """Check that a node may be grown from or asked about."""
-        if node.state is not NodeState.IDLE:
-            wanted = "complete and not closed"
-            raise InputError(expected_got(f"node {node.id}", wanted, node.state.value))
-        return node
-
-    def _expand(self, request: Request, node: LogicalNode, action: Expand) -> None:
-        self._grown(request, node)
-        if action.k < 1:
-            raise InputError(expected_got("Expand.k", "an int >= 1", action.k))
-        self.check_params(action.params)
-        if self._path_length(request, node) >= self.limits.max_context:
-            reason = f"its path already fills the context of {self.limits.max_context} tokens"
-            request.events.append(Failed(node=node.id, reason=reason, tag=action.tag))
-            return
-        self._add_task(Fan(id=next(self._task_ids), request=request, node=node.id, action=action))
-
-    def _force(
-        self,
-        request: Request,
-        node: LogicalNode,
-        target: int,
-        action: Append | Score,
-        tokens: tuple[int, ...],
-    ) -> None:
-        self._grown(request, node)
-        if self._path_length(request, node) + len(tokens) > self.limits.max_context:
-            reason = f"its path would exceed the context of {self.limits.max_context} tokens"
-            if isinstance(action, Append):
-                request.tree[target].state = NodeState.PRUNED
-            request.events.append(Failed(node=node.id, reason=reason, tag=action.tag))
-            return
-        self._add_task(
-            Force(
-                id=next(self._task_ids),
-                request=request,
-                node=target,
-                action=action,
-                tokens=tokens,
-            )
-        )
-
-    def _add_task(self, task: Task) -> None:
+    def add_task(self, task: Task) -> None:
+        """Take a task into the books; it waits until the policy admits it."""
         self.tasks[task.id] = task
         task.request.tasks[task.id] = task
 
@@ -148,9 +65,6 @@ class LiveTrees:
             self.cache.close(task.cursor, keep=False)
             task.cursor = None
 
-    def _path_length(self, request: Request, node: LogicalNode) -> int:
-        return sum(len(step.token_ids) for step in request.tree.path(node.id))
-
     def check_params(self, params: SamplingParams) -> None:
         """Raise InputError when parameters do not fit the model."""
         params.check_vocabulary(self.codec.vocab_size)
@@ -159,8 +73,8 @@ class LiveTrees:
 
     def reveal(self, request: Request, top: int) -> None:
         """Compute a prompt's own log-probabilities before its controller starts."""
-        self._add_task(
-            Reveal(id=next(self._task_ids), request=request, node=request.tree.root, top=top)
+        self.add_task(
+            Reveal(id=self.next_task_id(), request=request, node=request.tree.root, top=top)
         )
 
     # ── opening: from a waiting task to a path in the cache ──────────────────────────────────────
@@ -229,7 +143,7 @@ class LiveTrees:
         cursor = self.cache.open(request.prompt_ids, reuse=self._prefix_cache)
         request.cursors[request.tree.root] = cursor
         request.usage.cached_tokens = cursor.length - self.cache.pending(cursor)
-        if request.pinned:
+        if request.is_pinned:
             self.cache.pin(cursor)
 
     # ── growth ───────────────────────────────────────────────────────────────────────────────────
@@ -248,7 +162,7 @@ class LiveTrees:
                 self.codec.tokenizer, context, skip_special_tokens=params.skip_special_tokens
             )
             task = Grow(
-                id=next(self._task_ids),
+                id=self.next_task_id(),
                 request=request,
                 node=node.id,
                 cursor=cursor,
@@ -258,7 +172,7 @@ class LiveTrees:
                 history=self.history(request, fan.node, params),
                 tag=fan.action.tag,
             )
-            self._add_task(task)
+            self.add_task(task)
             children.append(task)
         return children
 
@@ -284,7 +198,7 @@ class LiveTrees:
         """Preempt a task: drop the KV that only its path uses; tokens stay and are recomputed."""
         task.is_running = False
         task.request.usage.preemptions += 1
-        if task.cursor is not None and not task.request.pinned:
+        if task.cursor is not None and not task.request.is_pinned:
             self.cache.drop(task.cursor)
 
     def drop_idle(self, wanted: int) -> int:
@@ -296,7 +210,7 @@ class LiveTrees:
         for request in sorted(self.requests.values(), key=lambda r: -r.id):
             if freed >= wanted:
                 break
-            if not request.pinned:
+            if not request.is_pinned:
                 freed += self.cache.drop(*self._idle_cursors(request))
         return freed
 
@@ -318,9 +232,8 @@ class LiveTrees:
         request.events = [e for e in request.events if subject(e) not in gone]
         return self.cache.prune(cursors)
 
-    def _close(self, request: Request, node: LogicalNode) -> None:
-        if any(t.node == node.id and not isinstance(t, Force) for t in request.tasks.values()):
-            raise InputError(expected_got(f"node {node.id}", "no growth under way", "a task on it"))
+    def close(self, request: Request, node: LogicalNode) -> None:
+        """Give up a node's own path; what hangs below it lives on and may merge with it."""
         for task in [t for t in request.tasks.values() if self.start_node(t) == node.id]:
             self.open(task)
         cursor = request.cursors.pop(node.id, None)
@@ -328,9 +241,8 @@ class LiveTrees:
         if cursor is not None:
             self.cache.close(cursor, keep=False)
 
-    def _finish(self, request: Request, action: Finish) -> None:
-        for output in action.outputs:
-            self._node(request, output)
+    def finish(self, request: Request, action: Finish) -> None:
+        """End a request as its controller wishes; growing branches that are no output are cut."""
         for node in request.tree:
             if node.state is NodeState.GROWING and node.id not in action.outputs:
                 node.state = NodeState.PRUNED
@@ -345,7 +257,7 @@ class LiveTrees:
         self.cache.prune(list(request.cursors.values()))
         request.cursors.clear()
         for cursor in kept:
-            if request.pinned:
+            if request.is_pinned:
                 self.cache.unpin(cursor)
             self.cache.close(cursor, keep=self._prefix_cache)
         request.events.clear()

@@ -177,7 +177,9 @@ class LLM:
     def tree(self, prompt: Prompt, *, seed: int | None = None, pin: bool = False) -> NodeHandle:
         """Open a tree to grow by hand; returns its root. `pin` keeps its KV in the pool."""
         ((text, ids),) = self._batch([prompt])
-        request = self.engine.submit(Manual(), ids, prompt=text, seed=seed, pinned=pin)
+        request = self.engine.submit(
+            Manual(), ids, prompt=text, seed=seed, is_pinned=pin, is_by_hand=True
+        )
         self.engine.deliver(request)
         return NodeHandle(self.engine, request, request.tree.root)
 

@@ -105,7 +105,8 @@ class Request:
     tree: LogicalTree
     prompt: str | None
     arrived_s: float
-    pinned: bool = False
+    is_pinned: bool = False
+    is_by_hand: bool = False  # waits for its user between steps
     cursors: dict[int, Cursor] = field(default_factory=dict)  # logical node -> its live path
     tasks: dict[int, Task] = field(default_factory=dict)
     num_forks: dict[int, int] = field(default_factory=dict)  # branches ever grown from a node

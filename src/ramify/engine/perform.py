@@ -1,0 +1,125 @@
+"""Carry out a controller's actions: check them, then turn them into tasks and edits of the tree."""
+
+from __future__ import annotations
+
+from ramify.core.errors import InputError, expected_got
+from ramify.core.seeds import given_seed
+from ramify.engine.live import LiveTrees
+from ramify.engine.request import Fan, Force, Request
+from ramify.search.controller import (
+    Action,
+    Append,
+    Close,
+    Expand,
+    Failed,
+    Finish,
+    Mark,
+    Prune,
+    Score,
+)
+from ramify.search.tree import LogicalNode, NodeState
+
+
+def perform(live: LiveTrees, request: Request, action: Action) -> None:
+    """Carry out one action of a request's controller.
+
+    Raises:
+        InputError: the action breaks the protocol, or names tokens or parameters that do not fit
+            the model; nothing was changed.
+    """
+    if isinstance(action, Finish):
+        for output in action.outputs:
+            _node(request, output)
+        live.finish(request, action)
+        return
+    node = _node(request, action.node)
+    match action:
+        case Expand():
+            _expand(live, request, node, action)
+        case Append():
+            _append(live, request, node, action)
+        case Score():
+            _score(live, request, node, action)
+        case Mark():
+            node.score = action.score
+        case Prune():
+            live.prune(request, node.id)
+        case Close():
+            is_growing = any(
+                task.node == node.id and not isinstance(task, Force)
+                for task in request.tasks.values()
+            )
+            if is_growing:
+                got = "an Expand that is not answered"
+                raise InputError(expected_got(f"node {node.id}", "no growth under way", got))
+            live.close(request, node)
+
+
+def _node(request: Request, node: int) -> LogicalNode:
+    if node not in request.tree:
+        raise InputError(expected_got("node", "a node of this tree", node))
+    found = request.tree[node]
+    if found.state is NodeState.PRUNED:
+        raise InputError(expected_got(f"node {node}", "a node that is not pruned", "pruned"))
+    return found
+
+
+def _expand(live: LiveTrees, request: Request, node: LogicalNode, action: Expand) -> None:
+    _check_idle(node)
+    if action.k < 1:
+        raise InputError(expected_got("Expand.k", "an int >= 1", action.k))
+    live.check_params(action.params)
+    if _fits(live, request, action, 1):
+        task_id = live.next_task_id()
+        live.add_task(Fan(id=task_id, request=request, node=node.id, action=action))
+
+
+def _append(live: LiveTrees, request: Request, node: LogicalNode, action: Append) -> None:
+    _check_idle(node)
+    tokens = live.codec.encode(action.tokens)
+    if not _fits(live, request, action, len(tokens)):
+        return
+    child = request.tree.add(node.id, seed=given_seed(node.seed, tokens), tag=action.tag)
+    child.token_ids = list(tokens)
+    child.text = live.codec.decode(tokens)
+    _force(live, request, child.id, action, tokens)
+
+
+def _score(live: LiveTrees, request: Request, node: LogicalNode, action: Score) -> None:
+    _check_idle(node)
+    for label in action.labels:
+        live.codec.label(label)
+    tokens = live.codec.encode(action.suffix)
+    if _fits(live, request, action, len(tokens)):
+        _force(live, request, node.id, action, tokens)
+
+
+def _check_idle(node: LogicalNode) -> None:
+    """Only a complete node may be grown from or asked about."""
+    if node.state is not NodeState.IDLE:
+        wanted = "complete and not closed"
+        raise InputError(expected_got(f"node {node.id}", wanted, node.state.value))
+
+
+def _fits(
+    live: LiveTrees, request: Request, action: Expand | Append | Score, num_tokens: int
+) -> bool:
+    """Whether a node's path has room for more tokens; if not, the controller hears of it."""
+    length = sum(len(step.token_ids) for step in request.tree.path(action.node))
+    limit = live.limits.max_context
+    if length + num_tokens <= limit:
+        return True
+    reason = f"a path of {length} + {num_tokens} tokens exceeds the context of {limit}"
+    request.events.append(Failed(node=action.node, reason=reason, tag=action.tag))
+    return False
+
+
+def _force(
+    live: LiveTrees,
+    request: Request,
+    node: int,
+    action: Append | Score,
+    tokens: tuple[int, ...],
+) -> None:
+    task_id = live.next_task_id()
+    live.add_task(Force(id=task_id, request=request, node=node, action=action, tokens=tokens))
