@@ -92,10 +92,10 @@ class MLP(nn.Module):
 
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
-        sizes = config.hidden_size, config.intermediate_size
-        self.gate_proj = nn.Linear(*sizes, bias=False)
-        self.up_proj = nn.Linear(*sizes, bias=False)
-        self.down_proj = nn.Linear(*reversed(sizes), bias=False)
+        outer, inner = config.hidden_size, config.intermediate_size
+        self.gate_proj = nn.Linear(outer, inner, bias=False)
+        self.up_proj = nn.Linear(outer, inner, bias=False)
+        self.down_proj = nn.Linear(inner, outer, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -118,6 +118,9 @@ class Layer(nn.Module):
 
 class Decoder(nn.Module):
     """Embedding, layers and the last norm."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()

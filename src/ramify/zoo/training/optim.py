@@ -87,8 +87,8 @@ class Optimizer:
         update = orthogonalize(grads.lerp_(momentum, beta))
         rows, columns = weights[0].shape
         update *= -lr * max(1.0, rows / columns) ** 0.5
-        torch._foreach_mul_(weights, 1 - lr * self.config.weight_decay)
-        torch._foreach_add_(weights, list(update.unbind()))
+        torch._foreach_mul_(list[Tensor](weights), 1 - lr * self.config.weight_decay)
+        torch._foreach_add_(list[Tensor](weights), list[Tensor](update.unbind()))
 
 
 def _is_matrix(name: str) -> bool:

@@ -17,6 +17,7 @@ from ramify.zoo.training.trees import JUDGE, PUZZLE, TreeColumns, Trees
 from ramify.zoo.training.vocab import BOS, EOS, PAD, token_ids
 
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _IDS = token_ids()
 _OP = np.array([_IDS[f" {op}"] for op in moves.OPS])
@@ -110,7 +111,7 @@ def _solution(
     root: int,
     numbers: Ints,
     leaf: Ints,
-    reaches: NDArray[np.bool_],
+    reaches: Flags,
     *,
     whole: bool,
 ) -> None:
@@ -128,7 +129,7 @@ def _solution(
     line, _ = _line(two, third)
     ended = np.concatenate([_newline(line), line, _newline(line)], axis=1)
     columns.add(ended, parent=below, learn=True, tail=EOS, kind=PUZZLE)
-    good = reaches[rows, first].any(axis=2)  # [trees, 12]
+    good = np.asarray(reaches[rows, first].any(axis=2))  # [trees, 12]
     other = _pick(rng, ~good, moves.expand(three)[:, :, 0] >= 0)
     line, _ = _line(three, other)
     aside = _add_line(columns, one, line, follow=False)
@@ -140,13 +141,13 @@ def _detour(
     rng: np.random.Generator,
     root: int,
     numbers: Ints,
-    reaches: NDArray[np.bool_],
+    reaches: Flags,
     *,
     deep: bool,
 ) -> None:
     """A legal first line, a losing one where there is one; `deep`: any legal line after it."""
     rows = np.arange(len(numbers))
-    good = reaches.any(axis=(2, 3))
+    good = np.asarray(reaches.any(axis=(2, 3)))
     after = moves.expand(numbers)
     first = _pick(rng, ~good, after[:, :, 0] >= 0)
     line, three = _line(numbers, first)
@@ -157,10 +158,10 @@ def _detour(
     second = _pick(rng, np.full((len(rows), 12), True), moves.expand(three)[:, :, 0] >= 0)
     line, _ = _line(three, second)
     below = _add_line(columns, one, line, follow=False)
-    _ask(columns, below, reaches[rows, first, second].any(axis=1))
+    _ask(columns, below, np.asarray(reaches[rows, first, second].any(axis=1)))
 
 
-def _pick(rng: np.random.Generator, wanted: NDArray[np.bool_], legal: NDArray[np.bool_]) -> Ints:
+def _pick(rng: np.random.Generator, wanted: Flags, legal: Flags) -> Ints:
     """A random legal column of each row, a wanted one if there is one."""
     weight = rng.random(wanted.shape) + wanted
     return np.where(legal, weight, -1.0).argmax(axis=1)
@@ -196,7 +197,7 @@ def _add_line(columns: TreeColumns, parent: int, line: Ints, *, follow: bool) ->
     return columns.add(tokens, parent=parent, learn=learn, tail=_NEWLINE, kind=PUZZLE)
 
 
-def _ask(columns: TreeColumns, parent: int, label: NDArray[np.bool_]) -> None:
+def _ask(columns: TreeColumns, parent: int, label: Flags) -> None:
     """The judge's question as a branch that nothing else sees."""
     tokens = np.tile(np.array([_NEWLINE, _SUFFIX]), (len(label), 1))
     columns.add(tokens, parent=parent, tail=np.where(label, _YES, _NO), kind=JUDGE)

@@ -29,6 +29,8 @@ def load_model(directory: Path, device: str) -> tuple[Any, Any]:
     """The saved model in float32 and its tokenizer, through transformers."""
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+    model: Any = LlamaForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, local_files_only=True
+    )
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     return model.to(device).eval(), tokenizer
