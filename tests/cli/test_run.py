@@ -143,7 +143,7 @@ def test_broken_task_file(fails, bytes_model, tmp_path):
 
 
 def test_flags_override_defaults():
-    options = RunOptions(prompt=("a",), temperature=0.25, stop=(r"\n",), max_tokens=9, k=3)
+    options = RunOptions(prompt=("a",), temperature=0.25, stop=(r"\n",), max_tokens=9, k=(3,))
     params = search_of(Job(prompt="a"), options).arguments["params"]
     assert (params.temperature, params.stop, params.max_tokens, params.n) == (0.25, ("\n",), 9, 3)
     with pytest.raises(InputError, match="max_tokens"):

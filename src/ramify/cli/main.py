@@ -11,14 +11,11 @@ import tyro
 
 from ramify.cli import options as opt
 from ramify.cli.output import Output
+from ramify.core.env import sleep_while_waiting
 from ramify.core.errors import RamifyError
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-
-# torch, loaded later, reads this once: threads that wait by spinning starve one another as soon as
-# the cores are shared, and the steps of a search are short
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS: dict[type, str] = {
     opt.RunOptions: "ramify.cli.run",
@@ -34,6 +31,7 @@ DESCRIPTION = "LLM inference for generation that branches: the shared prefix is 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, 1 (the command ran and failed), 2 (bad input) or 130 (Ctrl-C)."""
+    sleep_while_waiting()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(parse(arguments or ["--help"]))

@@ -39,7 +39,9 @@ class RunOptions(_Common):
             "default tot for tasks, best_of_n for prompts"
         },
     )
-    k: int | None = field(default=None, metadata={"help": "branches grown from a node, samples"})
+    k: tuple[int, ...] | None = field(
+        default=None, metadata={"help": "samples; branches of a node, also level by level: 4 2 1"}
+    )
     width: int | None = field(default=None, metadata={"help": "nodes or beams kept at each level"})
     depth: int | None = field(default=None, metadata={"help": "levels of a tree of thoughts"})
     temperature: float | None = field(default=None, metadata={"help": "of the sampled steps"})

@@ -48,13 +48,7 @@ def execute(options: RunOptions, out: Output) -> int:
     for index, (job, search) in enumerate(zip(jobs, searches, strict=True)):
         title = f"[{index + 1}/{len(jobs)}] {_name(job)} by {search.algorithm}"
         with LiveTree(out, title, height=options.height) as live:
-            result = llm.search(
-                job.prompt,
-                search.algorithm,
-                seed=options.seed,
-                on_step=live.on_step,
-                **search.arguments,
-            )
+            result = _search(llm, job, search, options.seed, live)
         solved = Solved(
             job=job, algorithm=search.algorithm, result=result, verdict=_verdict(job, result)
         )
@@ -74,6 +68,17 @@ def execute(options: RunOptions, out: Output) -> int:
         }
     )
     return 0
+
+
+def _search(llm: LLM, job: Job, search: Search, seed: int, live: LiveTree) -> SearchResult:
+    result = llm.search(
+        job.prompt, search.algorithm, seed=seed, on_step=live.on_step, **search.arguments
+    )
+    if search.algorithm == "beam":
+        # a beam is made of appended tokens, among them the one that ends it
+        for beam in result.outputs:
+            beam.text = llm.engine.live.codec.decode(beam.token_ids, skip_special_tokens=True)
+    return result
 
 
 def _without_unknown_judge(search: Search, llm: LLM, out: Output) -> Search:

@@ -46,12 +46,12 @@ def _thoughts(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
     params = _override(steps.params(seed=options.seed), options)
     return {
         "params": params,
-        "k": _said(options.k, steps.k),
+        "k": steps.k if options.k is None else options.k,
         "width": _said(options.width, steps.width),
         "depth": _said(options.depth, steps.depth),
         "scorer": None if job.problem is None else checker_scorer(job.problem),
         "judge": None if options.no_judge else steps.judge,
-        "budget": _budget(options),
+        "budget": _budget(_said(options.budget_tokens, steps.budget_tokens)),
         "state": None if job.problem is None else state_of(job.problem),
     }
 
@@ -63,13 +63,12 @@ def _beam(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
 
 def _samples(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
     """Best-of-n, its vote, or plain samples."""
-    base = SamplingParams(
-        n=_said(options.k, SAMPLES), max_tokens=_max_tokens(job), seed=options.seed
-    )
+    num_samples = options.k[0] if options.k else SAMPLES
+    base = SamplingParams(n=num_samples, max_tokens=_max_tokens(job), seed=options.seed)
     arguments: dict[str, Any] = {"params": _override(base, options)}
     if algorithm == "sample":
         return arguments
-    arguments["budget"] = _budget(options)
+    arguments["budget"] = _budget(options.budget_tokens)
     if algorithm == "self_consistency":
         return {**arguments, "answer": str.strip}
     if job.problem is None:
@@ -94,8 +93,8 @@ def _said(value: int | None, default: T) -> int | T:
     return default if value is None else value
 
 
-def _budget(options: RunOptions) -> Budget | None:
-    return None if options.budget_tokens is None else Budget(tokens=options.budget_tokens)
+def _budget(tokens: int | None) -> Budget | None:
+    return None if tokens is None else Budget(tokens=tokens)
 
 
 def _max_tokens(job: Job) -> int:

@@ -116,7 +116,7 @@ def evaluate(llm: LLM, problems: Sequence[Problem], method: str, options: Option
         while not all(request.is_done for request in requests):
             llm.engine.step()
         for problem, request in zip(group, requests, strict=True):
-            solved += get_task(problem.task).check(problem, _answer(request)).solved
+            solved += get_task(problem.task).check(problem, _answer(llm, request)).solved
             new = request.usage.computed_tokens + request.usage.cached_tokens
             computed += new - request.usage.prompt_tokens
             grown = sum(len(node.token_ids) for node in request.tree if node.parent is not None)
@@ -140,18 +140,17 @@ def _submit(llm: LLM, controller: Controller, problem: Problem, seed: int) -> Re
     return llm.engine.submit(controller, ids, prompt=problem.prompt, seed=seed)
 
 
-def _answer(request: Request) -> str:
-    """The text of the best output."""
+def _answer(llm: LLM, request: Request) -> str:
+    """The text of the best output, without special tokens."""
     if request.error is not None:
         raise request.error
     assert request.finish is not None, "a request without error has finished"
     outputs = request.finish.outputs
-    return request.tree.completion_text(outputs[0]) if outputs else ""
+    tokens = request.tree.completion_ids(outputs[0]) if outputs else []
+    return llm.engine.live.codec.decode(tokens, skip_special_tokens=True)
 
 
-def _method(
-    llm: LLM, method: str, options: Options
-) -> tuple[Callable[[Problem], Controller], str]:
+def _method(llm: LLM, method: str, options: Options) -> tuple[Callable[[Problem], Controller], str]:
     """A controller for each problem, and the settings in words."""
     limit = get_task(options.task).max_tokens
     budget = Budget(tokens=options.budget)
@@ -208,10 +207,9 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table."""
-    lines = [
-        "| task | method | settings | solved | 95 % interval | generated tokens | computed tokens |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    names = ("task", "method", "settings", "solved", "95 % interval")
+    header = (*names, "generated tokens", "computed tokens")
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for row in rows:
         share = f"{100 * row.solved / row.problems:.1f} % ({row.solved} of {row.problems})"
         interval = f"{100 * row.low:.1f} to {100 * row.high:.1f} %"

@@ -28,6 +28,7 @@ class Steps:
     temperature: float = 1.0
     stop: tuple[str, ...] = ("\n",)
     judge: Judge | None = None
+    budget_tokens: int | None = None  # where a search gives up unless told otherwise
 
     def params(self, *, seed: int | None = None) -> SamplingParams:
         """Sampling of one step; its stop stays in the text, so that steps join into an answer."""
@@ -45,7 +46,15 @@ PUZZLE_JUDGE = Judge(suffix=JUDGE_SUFFIX, positive=YES, negative=NO)
 _LEFT = re.compile(r" left([ 0-9]+)\n\Z")
 
 STEPS: dict[str, Steps] = {
-    "puzzle": Steps(max_tokens=24, depth=3, k=8, width=4, judge=PUZZLE_JUDGE),
+    "puzzle": Steps(
+        max_tokens=24,
+        depth=3,
+        k=(2, 1, 1),
+        width=1,
+        temperature=1.3,
+        judge=PUZZLE_JUDGE,
+        budget_tokens=240,
+    ),
     # a list is one line: its steps are some digits each, so that a wrong turn is seen early
     "sort": Steps(max_tokens=8, depth=6, k=2, width=1, stop=()),
     "merge": Steps(max_tokens=8, depth=6, k=2, width=1, stop=()),

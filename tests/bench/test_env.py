@@ -1,0 +1,24 @@
+"""The environment stamp."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+
+import torch
+
+from ramify.bench.env import environment
+
+
+def test_stamp_names_this_machine():
+    stamp = environment()
+    assert stamp.python == platform.python_version()
+    assert stamp.libraries["torch"] == torch.__version__
+    assert stamp.num_cores >= 1 and stamp.cpu and stamp.command
+
+
+def test_commit_is_the_checkouts():
+    stamp = environment()
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    if done.returncode == 0 and stamp.commit is not None:
+        assert len(stamp.commit) == 40 and stamp.is_dirty in (True, False)
