@@ -10,7 +10,7 @@ import pytest
 
 from ramify.attention.plan import METHODS, HeadShape, build_plan, explain
 from ramify.cli.main import main
-from ramify.cli.shapes import forest_of_levels, forest_of_recorded, forest_of_shape
+from ramify.cli.shapes import forest_of_recorded, forest_of_shape
 from ramify.search.recorded import load_recorded_trees
 from ramify.testing import trees
 
@@ -50,7 +50,7 @@ def test_text_lists_items_up_to_the_limit(capsys):
 
 
 def test_levels_spread_children_evenly():
-    forest = forest_of_levels([2, 4, 4], [5, 3, 1])
+    forest = forest_of_shape("2,4,4x5,3,1")
     assert forest.parent.tolist() == [-1, -1, 0, 0, 1, 1, 2, 3, 4, 5]
     assert forest.query_node.tolist() == [6, 7, 8, 9]
     assert forest.unique_tokens == 2 * 5 + 4 * 3 + 4

@@ -15,7 +15,15 @@ import torch
 
 import ramify
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+LIBRARIES = (
+    "torch",
+    "triton",
+    "flashinfer-python",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +43,16 @@ class Environment:
     command: str
 
 
-def environment() -> Environment:
-    """Look at this machine now."""
-    commit, is_dirty = _git_state()
+def environment(commit: str | None = None) -> Environment:
+    """Look at this machine now.
+
+    Args:
+        commit: of the sources, where they are a copy outside of a git checkout.
+    """
+    found, is_dirty = _git_state()
     return Environment(
         ramify=ramify.__version__,
-        commit=commit,
+        commit=found or commit,
         is_dirty=is_dirty,
         python=platform.python_version(),
         libraries={name: _version(name) or "not installed" for name in LIBRARIES},

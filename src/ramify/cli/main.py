@@ -22,6 +22,7 @@ COMMANDS: dict[type, str] = {
     opt.GenerateOptions: "ramify.cli.generate",
     opt.PlanOptions: "ramify.cli.plan",
     opt.BenchOptions: "ramify.cli.bench",
+    opt.BenchAttentionOptions: "ramify.cli.bench_attention",
     opt.InfoOptions: "ramify.cli.info",
 }
 """The modules whose `execute(options, out) -> int` does the work; loaded when they are needed."""

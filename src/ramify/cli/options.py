@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -32,6 +32,7 @@ class RunOptions(_Common):
     count: int | None = field(
         default=None, metadata={"help": "problems to take; default 1 of a task, all of a file"}
     )
+    skip: int = field(default=0, metadata={"help": "problems to leave out at the start"})
     algorithm: str | None = field(
         default=None,
         metadata={
@@ -106,11 +107,8 @@ class PlanOptions(_Common):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(_Common):
-    """Time tree decode against per-branch decode."""
+    """Time tree decode against per-branch decode: steps that add one token per branch."""
 
-    what: tyro.conf.Positional[Literal["decode"]] = field(
-        default="decode", metadata={"help": "decode: steps that add one token per branch"}
-    )
     methods: tuple[str, ...] = field(
         default=("per_branch", "flatten"),
         metadata={"help": "attention methods; the first is what the others are compared with"},
@@ -135,6 +133,48 @@ class BenchOptions(_Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchAttentionOptions(_Common):
+    """Time one layer of tree attention against its floor and its peers."""
+
+    suite: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "fasttree, deft, forest, long, flat or spec (default: fasttree deft, unless "
+            "shapes or a workload are given)"
+        },
+    )
+    shape: tuple[str, ...] = field(
+        default=(), metadata={"help": "nodes per level x tokens per node, as in 1,20x4000,200"}
+    )
+    heads: str = field(default="32/8", metadata={"help": "query/KV heads of shapes and workloads"})
+    head_dim: int = field(default=128, metadata={"help": "dimension of a head, likewise"})
+    workload: Path | None = field(default=None, metadata={"help": "a file of recorded trees"})
+    tree: int = field(default=0, metadata={"help": "which complete tree of the workload"})
+    iteration: int = field(default=0, metadata={"help": "its decode iteration"})
+    providers: tuple[str, ...] = field(
+        default=("all",),
+        metadata={"help": "ours, peers, all, or names such as ramify:auto flashinfer:decode"},
+    )
+    device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
+    dtype: str = field(
+        default="auto",
+        metadata={"help": "auto, bfloat16, float16 or float32; auto: bfloat16 on a GPU, else 32"},
+    )
+    repeats: int = field(default=30, metadata={"help": "timed replays per provider, interleaved"})
+    growing_steps: int = field(
+        default=0, metadata={"help": "also plan so many steps of a growing tree; 0: do not"}
+    )
+    seed: int = field(default=0, metadata={"help": "of q, k and v"})
+    output: Path | None = field(
+        default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
+    )
+    plot: Path | None = field(default=None, metadata={"help": "picture of the times, png or svg"})
+    commit: str | None = field(
+        default=None, metadata={"help": "commit of the sources, where they are outside of git"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class InfoOptions(_Common):
     """Show versions, devices, backends, facts of a model."""
 
@@ -143,10 +183,15 @@ class InfoOptions(_Common):
 
 
 _sub = tyro.conf.subcommand
+_Bench = Annotated[
+    Annotated[BenchOptions, _sub("decode", prefix_name=False)]
+    | Annotated[BenchAttentionOptions, _sub("attention", prefix_name=False)],
+    _sub("bench", prefix_name=False, description="Measure decoding, or attention alone."),
+]
 Options = (
     Annotated[RunOptions, _sub("run", prefix_name=False)]
     | Annotated[GenerateOptions, _sub("generate", prefix_name=False)]
     | Annotated[PlanOptions, _sub("plan", prefix_name=False)]
-    | Annotated[BenchOptions, _sub("bench", prefix_name=False)]
+    | _Bench
     | Annotated[InfoOptions, _sub("info", prefix_name=False)]
 )

@@ -1,0 +1,66 @@
+"""Who is measured: every method of TreeAttention, and its peers. `open_provider` by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ramify.attention import METHODS
+from ramify.bench.attention.providers.base import Absent, Prepared, Provider
+from ramify.bench.attention.providers.flashinfer import BatchDecode, Cascade, Holistic, OnePass
+from ramify.bench.attention.providers.ours import Ours
+from ramify.bench.attention.providers.torch_flex import FlexAttention
+from ramify.bench.attention.providers.torch_sdpa import Sdpa
+from ramify.core.errors import InputError, expected_got
+
+OURS: dict[str, Callable[[], Provider]] = {
+    f"ramify:{method}": partial(Ours, method) for method in ("auto", *METHODS)
+}
+PEERS: dict[str, Callable[[], Provider]] = {
+    "flashinfer:decode": BatchDecode,
+    "flashinfer:batch": Holistic,
+    "flashinfer:cascade": partial(Cascade, "auto"),
+    "flashinfer:cascade_fa2": partial(Cascade, "fa2"),
+    "flashinfer:one_pass": OnePass,
+    "torch:flex": FlexAttention,
+    "torch:sdpa": Sdpa,
+}
+EAGER = "ramify:reference"  # too slow to belong to a group
+PROVIDERS: dict[str, Callable[[], Provider]] = {
+    **OURS,
+    **PEERS,
+    EAGER: partial(Ours, "per_branch", backend="reference"),
+}
+GROUPS: dict[str, Sequence[str]] = {
+    "ours": tuple(OURS),
+    "peers": tuple(PEERS),
+    "all": (*OURS, *PEERS),
+}
+
+__all__ = [
+    "GROUPS",
+    "OURS",
+    "PEERS",
+    "PROVIDERS",
+    "Absent",
+    "Prepared",
+    "Provider",
+    "names_of",
+    "open_provider",
+]
+
+
+def open_provider(name: str) -> Provider:
+    """A new provider, nothing planned or kept. `name` is one of PROVIDERS."""
+    return PROVIDERS[name]()
+
+
+def names_of(words: Sequence[str]) -> list[str]:
+    """Provider names of groups and names, in order, each once. Raises InputError for others."""
+    names: list[str] = []
+    for word in words:
+        if word not in GROUPS and word not in PROVIDERS:
+            known = ", ".join((*GROUPS, *PROVIDERS))
+            raise InputError(expected_got("providers", f"any of {known}", repr(word)))
+        names += GROUPS.get(word, (word,))
+    return list(dict.fromkeys(names))

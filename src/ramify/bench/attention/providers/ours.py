@@ -1,0 +1,58 @@
+"""TreeAttention, one provider per method."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ramify.attention import TreeAttention
+from ramify.bench.attention.problem import Problem
+from ramify.bench.attention.providers.base import Absent, Facts, Prepared
+from ramify.core.errors import BackendUnavailable
+
+
+class Ours:
+    """A method on the best backend of the device, or on the one named."""
+
+    def __init__(self, method: str, backend: str = "auto") -> None:
+        self.method = method
+        self.backend = backend
+        self._op: TreeAttention | None = None
+
+    def prepare(self, problem: Problem) -> Prepared:
+        """One TreeAttention for all problems; the plan takes a forest nobody has looked at."""
+        op = self._open(problem)
+
+        def run() -> Tensor:
+            return op.run(problem.q, problem.k, problem.v)[0]
+
+        return Prepared(plan=lambda: op.plan(problem.forest), run=run, facts=lambda: _facts(op))
+
+    def _open(self, problem: Problem) -> TreeAttention:
+        if self._op is None:
+            heads = problem.heads
+            try:
+                self._op = TreeAttention(
+                    heads.num_q_heads,
+                    heads.num_kv_heads,
+                    heads.head_dim,
+                    dtype=problem.dtype,
+                    device=problem.device,
+                    method=self.method,
+                    backend=self.backend,
+                )
+            except BackendUnavailable as error:
+                raise Absent(str(error)) from error
+            is_fallback = self.backend == "auto" and self._op.backend == "reference"
+            if is_fallback:
+                raise Absent(self._op.backend_reason)
+        return self._op
+
+
+def _facts(op: TreeAttention) -> Facts:
+    report = op.explain()
+    return Facts(
+        backend=op.backend,
+        method=report.method,
+        kv_bytes_read=report.kv_bytes_read,
+        partial_bytes=report.partial_bytes,
+    )

@@ -1,0 +1,90 @@
+"""Rows of `ramify bench attention`: frozen, units in the names, stamped with their environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ramify.bench.env import Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionRow:
+    """One provider on one case; one layer. None where nothing was measured or is known."""
+
+    question: str  # always "attention"
+    suite: str
+    shape: str  # nodes per level x tokens per node
+    heads: str  # query / KV
+    head_dim: int
+    dtype: str
+    num_rows: int
+    unique_tokens: int
+    sharing: float  # tokens read by each row alone over unique tokens
+    provider: str
+    backend: str | None
+    method: str | None  # the one in use, for `auto`
+    status: str  # timed, skipped or failed
+    reason: str | None  # of what was skipped or failed
+    timing: str  # graph (replay, cold L2) or wall
+    repeats: int
+    p20_us: float | None
+    p50_us: float | None
+    p80_us: float | None
+    floor_us: float
+    floor_kind: str  # bytes or tensor
+    floor_bytes_us: float
+    floor_tensor_us: float
+    pct_of_floor: float | None  # floor over median
+    unique_gb_per_s: float | None  # unique KV, q and out over median
+    useful_tflop_per_s: float | None
+    kv_bytes_unique: int
+    kv_bytes_reread: int | None
+    partial_bytes: int | None  # written once and read once
+    plan_cold_us: float | None  # first plan of a new object, kernels compiled
+    plan_step_us: float | None  # after one more token per leaf, until the device has it
+    plan_host_us: float | None  # of that, what blocks the host
+    error_ratio: float | None  # largest error over that of plain torch plus one rounding
+    copy_gb_per_s: float  # measured in this run
+    gemm_tflop_per_s: float
+    environment: Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """What planning costs the host on a tree that grows, forks and is pruned, step after step."""
+
+    question: str  # always "plan"
+    provider: str
+    heads: str
+    steps: int
+    branches_first: int
+    branches_last: int
+    nodes_last: int
+    num_changes: int  # steps that forked or pruned
+    append_p50_us: float  # steps that only append a token per branch
+    append_p80_us: float
+    change_p50_us: float
+    change_p80_us: float
+    total_ms: float
+    environment: Environment
+
+
+def append_json(path: Path, rows: Iterable[AttentionRow | PlanRow]) -> None:
+    """Add rows to a file, one JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        for row in rows:
+            file.write(msgspec.json.encode(row) + b"\n")
+
+
+def read_json(path: Path) -> list[AttentionRow]:
+    """The attention rows of such a file."""
+    rows = []
+    for line in path.read_bytes().splitlines():
+        if msgspec.json.decode(line)["question"] == "attention":
+            rows.append(msgspec.json.decode(line, type=AttentionRow))
+    return rows

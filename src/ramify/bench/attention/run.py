@@ -1,0 +1,224 @@
+"""Measure cases: check every provider, then time the correct ones in interleaved rounds."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ramify.bench.attention.ceilings import Ceilings, Floor, floor_of, measure_ceilings
+from ramify.bench.attention.check import (
+    FACTOR,
+    Oracle,
+    error_ratio,
+    make_oracle,
+    poison_free_memory,
+)
+from ramify.bench.attention.problem import Problem, make_problem
+from ramify.bench.attention.providers import PROVIDERS, Absent, open_provider
+from ramify.bench.attention.providers.base import Facts
+from ramify.bench.attention.rows import AttentionRow
+from ramify.bench.attention.shapes import Case
+from ramify.bench.attention.timers import Run, Timer, timed_plan, timer_for
+from ramify.bench.env import Environment, environment
+from ramify.core.errors import InputError, expected_got
+
+Progress = Callable[[str], None]
+GROWTH_STEPS = 5  # plans of a growing tree behind `plan_step_us`; below the room of a leaf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to measure."""
+
+    device: torch.device
+    dtype: torch.dtype
+    repeats: int = 30
+    seed: int = 0
+    commit: str | None = None  # for a copy of the sources outside of git
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """A provider that was checked, ready to be timed; or why it is not."""
+
+    status: str
+    reason: str | None = None
+    run: Run | None = None
+    facts: Facts = field(default_factory=Facts)
+    error: float | None = None
+    plan_cold_us: float | None = None
+    plan_step_us: float | None = None
+    plan_host_us: float | None = None
+
+
+def bench_attention(
+    cases: Sequence[Case],
+    providers: Sequence[str],
+    settings: Settings,
+    progress: Progress = lambda text: None,
+    done: Callable[[list[AttentionRow]], None] = lambda rows: None,
+) -> list[AttentionRow]:
+    """Every provider on every case, a row each.
+
+    Args:
+        providers: names from `PROVIDERS`.
+        done: gets the rows of each case as soon as they are measured.
+    Raises:
+        InputError: an unknown provider, or no repeats.
+    """
+    for name in providers:
+        if name not in PROVIDERS:
+            raise InputError(expected_got("provider", f"one of {', '.join(PROVIDERS)}", repr(name)))
+    if settings.repeats < 1:
+        raise InputError(expected_got("repeats", "at least 1", settings.repeats))
+    timer = timer_for(settings.device)
+    ceilings = measure_ceilings(timer, settings.device, settings.dtype)
+    stamp = environment(settings.commit)
+    rows: list[AttentionRow] = []
+    for case in cases:
+        progress(f"{case.suite} {case.heads.name} {case.tree.name}")
+        rows += (fresh := _bench_case(case, providers, settings, timer, ceilings, stamp))
+        done(fresh)
+    return rows
+
+
+def _bench_case(
+    case: Case,
+    providers: Sequence[str],
+    settings: Settings,
+    timer: Timer,
+    ceilings: Ceilings,
+    stamp: Environment,
+) -> list[AttentionRow]:
+    problem = make_problem(case, device=settings.device, dtype=settings.dtype, seed=settings.seed)
+    oracle = make_oracle(problem)
+    results = {name: _prepare(name, problem, oracle, timer) for name in providers}
+    runs = {name: result.run for name, result in results.items() if result.run is not None}
+    samples = timer.measure(runs, settings.repeats)
+    floor = floor_of(problem.forest, problem.heads, ceilings)
+    rows = [
+        _row(problem, name, result, samples.get(name), floor, ceilings, timer, stamp)
+        for name, result in results.items()
+    ]
+    del results, runs  # graphs hold memory of the pool they were captured in
+    gc.collect()
+    return rows
+
+
+def _prepare(name: str, problem: Problem, oracle: Oracle, timer: Timer) -> _Result:
+    """Plan and run once, compare, time the plans, make the run ready to be timed."""
+    try:
+        return _checked(name, problem, oracle, timer)
+    except Absent as reason:
+        return _Result(status="skipped", reason=str(reason))
+    except Exception as error:  # one broken provider must not end the comparison
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+        return _Result(status="failed", reason=f"{text} ({where.name})")
+
+
+def _checked(name: str, problem: Problem, oracle: Oracle, timer: Timer) -> _Result:
+    warm = open_provider(name).prepare(problem)
+    warm.plan()
+    poison_free_memory(problem.q)
+    error = error_ratio(warm.run(), oracle)
+    if error > FACTOR:
+        return _wrong(error)
+    del warm
+    provider = open_provider(name)
+    _, cold_us = timed_plan(provider.prepare(problem.grown(0)).plan, timer)
+    steps = [
+        timed_plan(provider.prepare(problem.grown(tokens)).plan, timer)
+        for tokens in range(1, GROWTH_STEPS + 1)
+    ]
+    host_us, step_us = np.median(np.array(steps), axis=0).tolist()
+    prepared = provider.prepare(problem)
+    prepared.plan()
+    run, out = timer.ready(prepared.run)
+    if timer.kind == "graph":
+        # what is timed is what is checked: the graph itself, on poisoned output
+        out.fill_(torch.nan)
+        run()
+        error = max(error, error_ratio(out, oracle))
+    if error > FACTOR:
+        return _wrong(error)
+    return _Result(
+        status="timed",
+        run=run,
+        facts=prepared.facts(),
+        error=error,
+        plan_cold_us=cold_us,
+        plan_step_us=step_us,
+        plan_host_us=host_us,
+    )
+
+
+def _wrong(error: float) -> _Result:
+    reason = f"wrong: {error:.3g} times the error of plain torch, at most {FACTOR:g} is let through"
+    return _Result(status="failed", reason=reason, error=error)
+
+
+def _row(
+    problem: Problem,
+    name: str,
+    result: _Result,
+    samples: list[float] | None,
+    floor: Floor,
+    ceilings: Ceilings,
+    timer: Timer,
+    stamp: Environment,
+) -> AttentionRow:
+    case, forest, facts = problem.case, problem.forest, result.facts
+    quantiles: list[Any] = [None] * 3
+    if samples is not None:
+        quantiles = np.percentile(samples, [20, 50, 80]).tolist()
+    p50_us = quantiles[1]
+    reread = None if facts.kv_bytes_read is None else facts.kv_bytes_read - floor.kv_bytes
+    return AttentionRow(
+        question="attention",
+        suite=case.suite,
+        shape=case.tree.name,
+        heads=case.heads.name,
+        head_dim=case.heads.head_dim,
+        dtype=str(problem.dtype).removeprefix("torch."),
+        num_rows=forest.num_rows,
+        unique_tokens=forest.unique_tokens,
+        sharing=forest.path_tokens / max(forest.unique_tokens, 1),
+        provider=name,
+        backend=facts.backend,
+        method=facts.method,
+        status=result.status,
+        reason=result.reason,
+        timing=timer.kind,
+        repeats=len(samples or ()),
+        p20_us=quantiles[0],
+        p50_us=p50_us,
+        p80_us=quantiles[2],
+        floor_us=floor.us,
+        floor_kind=floor.kind,
+        floor_bytes_us=floor.bytes_us,
+        floor_tensor_us=floor.tensor_us,
+        pct_of_floor=p50_us and 100 * floor.us / p50_us,
+        unique_gb_per_s=p50_us and (floor.kv_bytes + floor.qo_bytes) / p50_us / 1e3,
+        useful_tflop_per_s=p50_us and floor.flop / p50_us / 1e6,
+        kv_bytes_unique=floor.kv_bytes,
+        kv_bytes_reread=reread,
+        partial_bytes=facts.partial_bytes,
+        plan_cold_us=result.plan_cold_us,
+        plan_step_us=result.plan_step_us,
+        plan_host_us=result.plan_host_us,
+        error_ratio=_finite(result.error),
+        copy_gb_per_s=ceilings.copy_bytes_per_s / 1e9,
+        gemm_tflop_per_s=ceilings.gemm_flop_per_s / 1e12,
+        environment=stamp,
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None

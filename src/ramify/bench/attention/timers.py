@@ -1,0 +1,111 @@
+"""Timers: CUDA-graph replay with a cold L2 on a GPU, a wall clock on a CPU.
+
+A GPU's replays are queued behind a write of `FLUSH_BYTES` that empties the L2 and keeps the device
+busy while the host queues the rest, so host time is in no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+
+from ramify.bench.timer import interleaved
+
+FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU
+WARMUPS = 3
+
+Run = Callable[[], Any]
+
+
+class Timer(Protocol):
+    """Times calls that are given together, in interleaved rounds."""
+
+    kind: str
+
+    def ready(self, run: Run) -> tuple[Run, Any]:
+        """The run as it will be timed, and its result, which every later call overwrites."""
+
+    def measure(self, runs: Mapping[str, Run], repeats: int) -> dict[str, list[float]]:
+        """Microseconds of every call."""
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+
+
+class GraphTimer:
+    """CUDA graphs between two events, L2 flushed before each."""
+
+    kind = "graph"
+
+    def __init__(self, device: torch.device) -> None:
+        self._flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
+
+    def ready(self, run: Run) -> tuple[Run, Any]:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARMUPS):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = run()
+        return graph.replay, result
+
+    def measure(self, runs: Mapping[str, Run], repeats: int) -> dict[str, list[float]]:
+        marks: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {n: [] for n in runs}
+        self.synchronize()
+        for name in interleaved(list(runs), repeats):
+            begin = torch.cuda.Event(enable_timing=True)
+            end = torch.cuda.Event(enable_timing=True)
+            self._flush.zero_()
+            begin.record()
+            runs[name]()
+            end.record()
+            marks[name].append((begin, end))
+        self.synchronize()
+        return {
+            name: [begin.elapsed_time(end) * 1e3 for begin, end in pairs]
+            for name, pairs in marks.items()
+        }
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize()
+
+
+class WallTimer:
+    """A clock around each call; nothing is flushed."""
+
+    kind = "wall"
+
+    def ready(self, run: Run) -> tuple[Run, Any]:
+        return run, run()
+
+    def measure(self, runs: Mapping[str, Run], repeats: int) -> dict[str, list[float]]:
+        samples: dict[str, list[float]] = {name: [] for name in runs}
+        for name in interleaved(list(runs), repeats):
+            begin = perf_counter()
+            runs[name]()
+            samples[name].append((perf_counter() - begin) * 1e6)
+        return samples
+
+    def synchronize(self) -> None:
+        """A CPU is never behind."""
+
+
+def timer_for(device: torch.device) -> Timer:
+    """The timer of a device."""
+    return GraphTimer(device) if device.type == "cuda" else WallTimer()
+
+
+def timed_plan(plan: Callable[[], None], timer: Timer) -> tuple[float, float]:
+    """One plan in microseconds: until the host goes on, and until the device has it too."""
+    timer.synchronize()
+    begin = perf_counter()
+    plan()
+    host = perf_counter()
+    timer.synchronize()
+    return (host - begin) * 1e6, (perf_counter() - begin) * 1e6
