@@ -16,8 +16,9 @@ from ramify.zoo.tasks.puzzle import Puzzle, derivation, parse_prompt, prompt_of
 
 TASK = Puzzle()
 PROBLEM = Problem(task="puzzle", prompt="puzzle 4 7 8 2 -> 24\n")
-RIGHT = "7 - 4 = 3 left 2 3 8\n8 * 3 = 24 left 2 24\n24 / 2 = 12 left 12\n"
-SOLUTION = "8 * 7 = 56 left 2 4 56\n56 - 4 = 52 left 2 52\n52 / 2 = 26 left 26\n"
+SOLUTION = "8 / 2 = 4 left 4 4 7\n7 * 4 = 28 left 4 28\n28 - 4 = 24 left 24\n"
+DEAD_END = "7 - 4 = 3 left 2 3 8\n8 * 3 = 24 left 2 24\n24 / 2 = 12 left 12\n"
+OVERSHOT = "8 * 7 = 56 left 2 4 56\n56 - 4 = 52 left 2 52\n52 / 2 = 26 left 26\n"
 
 
 def reachable(numbers: list[int]) -> set[int]:
@@ -85,6 +86,19 @@ def recompute(problem: Problem, text: str) -> bool:
     return state == [target]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        SOLUTION,
+        SOLUTION.rstrip(),
+        "8 / 2 = 4 left 7 4 4\n4 * 7 = 28 left 28 4\n28 - 4 = 24 left 24\n",  # another order
+        "7 - 4 = 3 left 8 2 3\n3 - 2 = 1 left 1 8\n1 * 8 = 8 left 8\n",  # and a wrong one
+    ],
+)
+def test_any_right_derivation_counts(text: str) -> None:
+    assert TASK.check(PROBLEM, text).solved == (" = 24 " in text)
+
+
 def test_generated_answers_are_right_and_prompts_are_shuffled() -> None:
     rng = np.random.default_rng(7)
     problems = [TASK.generate(rng) for _ in range(20)]
@@ -114,9 +128,9 @@ def test_max_winning_bounds_the_winning_first_moves() -> None:
         ("24\n", "expected 'a op b"),
         ("８ - 7 = 1 left 1 2 4\n", "expected 'a op b"),  # a digit of another script
         ("8 - 7 = 1 left 1 2 4 \n4 - 2 = 2 left 1 2\n", "expected 'a op b"),
-        (RIGHT, "ended at 12"),
-        (SOLUTION, "ended at 26"),
-        (RIGHT + "12 + 12 = 24 left 24\n", "nothing is left"),
+        (DEAD_END, "ended at 12"),
+        (OVERSHOT, "ended at 26"),
+        (DEAD_END + "12 + 12 = 24 left 24\n", "nothing is left"),
     ],
 )
 def test_wrong_answers_say_why(text: str, reason: str) -> None:
@@ -150,7 +164,7 @@ def test_partial_check_looks_at_finished_lines_only_and_never_ahead() -> None:
 
 
 def test_scores_grow_with_the_lines() -> None:
-    lines = RIGHT.splitlines(keepends=True)
+    lines = DEAD_END.splitlines(keepends=True)
     scores = [TASK.check_partial(PROBLEM, "".join(lines[:n])).score for n in range(3)]
     assert scores == sorted(scores)
     assert scores[0] == 0
@@ -160,4 +174,4 @@ def test_scores_grow_with_the_lines() -> None:
 @pytest.mark.parametrize("prompt", ["", "puzzle -> 24\n", "puzzle 1 2 3 4\n", "sort 1 2\n"])
 def test_foreign_prompts_raise(prompt: str) -> None:
     with pytest.raises(ValueError, match="expected 'puzzle"):
-        TASK.check(Problem(task="puzzle", prompt=prompt), RIGHT)
+        TASK.check(Problem(task="puzzle", prompt=prompt), SOLUTION)

@@ -1,9 +1,9 @@
 """Number puzzles: reach a target from four numbers, one operation a line.
 
     puzzle 4 7 8 2 -> 24
-    7 - 4 = 3 left 2 3 8        every number is used once; results are whole, 0 to 999
-    8 * 3 = 24 left 2 24
-    ...
+    8 / 2 = 4 left 4 4 7        every number is used once; results are whole, 0 to 999
+    7 * 4 = 28 left 4 28
+    28 - 4 = 24 left 24
 
 The tree-of-thoughts "game of 24" family (Yao et al. 2023) with varied targets. Any right
 derivation counts. A judge question may follow any line: `JUDGE_SUFFIX` asks whether the target can
