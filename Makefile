@@ -27,9 +27,9 @@ help:
 
 demo: $(READY)
 	@echo "== demo 1/2: number puzzles, solved by tree search"
-	@$(BIN)/ramify run --task puzzle --count 4
+	@$(BIN)/ramify run --task puzzle --count 4 --k 4 2 1 --width 2
 	@echo "== demo 2/2: one sorting task"
-	@$(BIN)/ramify run --task sort --count 1
+	@$(BIN)/ramify run --task sort --count 1 --skip 4
 
 test: $(READY)
 	@echo "== tests"

@@ -112,6 +112,14 @@ def test_bundled_tasks_come_first_then_drawn_ones():
     assert len({job.prompt for job in jobs}) == 3
     assert all(job.problem.task == "merge" for job in jobs)
     assert jobs == jobs_of(RunOptions(task="merge", count=3, seed=1))
+    assert jobs[1:] == jobs_of(RunOptions(task="merge", count=2, skip=1, seed=1))
+
+
+def test_a_task_file_may_be_taken_in_parts(puzzle_file, fails):
+    jobs = jobs_of(RunOptions(task_file=puzzle_file, skip=1))
+    assert [job.prompt for job in jobs] == ["puzzle 1 2 3 4 -> 10\n"]
+    line = fails("run", "--task-file", str(puzzle_file), "--skip", "2")
+    assert "expected a problem after the first 2, got none" in line
 
 
 @pytest.mark.parametrize(
@@ -122,6 +130,7 @@ def test_bundled_tasks_come_first_then_drawn_ones():
         (("--task", "chess"), "task: expected one of puzzle"),
         (("--prompt", "a", "--algorithm", "magic"), "algorithm: expected one of tot"),
         (("--task", "merge", "--count", "0"), "count: expected at least 1, got 0"),
+        (("--task", "merge", "--skip", "-1"), "skip: expected at least 0, got -1"),
         (("--task-file", "nowhere.jsonl"), "No such file"),
         (("--prompt", "a", "--k", "-1"), "n: expected an int >= 1, got -1"),
         (("--prompt", "a", "--k", "0"), "n: expected an int >= 1, got 0"),

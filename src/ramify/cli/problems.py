@@ -32,16 +32,20 @@ def jobs_of(options: RunOptions) -> list[Job]:
         raise InputError(expected_got("prompt, task, task_file", "exactly one of them", got))
     if options.count is not None and options.count < 1:
         raise InputError(expected_got("count", "at least 1", options.count))
+    if options.skip < 0:
+        raise InputError(expected_got("skip", "at least 0", options.skip))
     if options.prompt:
         return [Job(prompt=prompt) for prompt in options.prompt]
     if options.task is not None:
-        problems = bundled_problems(options.task, options.count or 1, options.seed)
+        last = options.skip + (options.count or 1)
+        problems = bundled_problems(options.task, last, options.seed)[options.skip :]
     else:
         assert options.task_file is not None
         read_text(options.task_file, "task_file")  # a clear error before the parser's
-        problems = load_problems(options.task_file)[: options.count]
+        problems = load_problems(options.task_file)[options.skip :][: options.count]
         if not problems:
-            raise InputError(expected_got(str(options.task_file), "at least one problem", "none"))
+            wanted = f"a problem after the first {options.skip}" if options.skip else "a problem"
+            raise InputError(expected_got(str(options.task_file), wanted, "none"))
     return [Job(prompt=problem.prompt, problem=problem) for problem in problems]
 
 

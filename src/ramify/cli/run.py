@@ -20,6 +20,10 @@ from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import SearchResult
 from ramify.zoo.tasks import Verdict, get_task
 
+LEGEND = (
+    "★ on the way to the answer   ✗ cut: a copy, a broken rule or a low rank   number: its score"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Solved:
@@ -53,6 +57,8 @@ def execute(options: RunOptions, out: Output) -> int:
             job=job, algorithm=search.algorithm, result=result, verdict=_verdict(job, result)
         )
         done.append(solved)
+        if index == 0 and not options.quiet:
+            out.say(Text(LEGEND, style="dim"))
         _print(solved, title, options, out)
     total = add_usage([solved.result.usage for solved in done])
     if len(done) > 1 or _num_checked(done):
