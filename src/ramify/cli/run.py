@@ -20,9 +20,7 @@ from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import SearchResult
 from ramify.zoo.tasks import Verdict, get_task
 
-LEGEND = "★ on the way to the answer   ✗ cut: a copy, a broken rule, a low rank   number: its score"
-    "★ on the way to the answer   ✗ cut: a copy, a broken rule or a low rank   number: its score"
-)
+LEGEND = "★ on the way to the answer   ✗ cut: a copy, a broken rule, a low rank   number: score"
 
 
 @dataclass(frozen=True, kw_only=True)

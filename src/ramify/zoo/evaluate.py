@@ -13,6 +13,7 @@ reported on `report`.
 from __future__ import annotations
 
 import math
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -78,7 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, args=argv, config=(tyro.conf.DisallowNone,))
     problems = heldout_problems(options)
     llm = LLM(options.model)
-    rows = [evaluate(llm, problems, method, options) for method in options.methods]
+    rows = []
+    for method in options.methods:
+        rows.append(evaluate(llm, problems, method, options))
+        print(f"{method}: {rows[-1].solved} of {len(problems)} solved", file=sys.stderr, flush=True)
     print(markdown(rows))
     if options.output is not None:
         document = {"options": {**asdict(options), "output": None}, "rows": rows}
