@@ -200,6 +200,17 @@ def test_a_full_context_is_survived() -> None:
     assert run.outputs
 
 
+def test_a_thought_expanded_again_is_sampled_hotter() -> None:
+    run = run_tot("none", k=2, heat=0.4, budget=Budget(tokens=120))
+    heats = [a.params.temperature for a in run.actions if isinstance(a, Expand) and a.node == 0]
+    assert len(heats) > 4
+    assert heats == pytest.approx([1.0, 1.4, 1.8] + [2.0] * (len(heats) - 3))
+    cold = run_tot("none", k=2, heat=0.0, budget=Budget(tokens=120))
+    assert {a.params.temperature for a in cold.actions if isinstance(a, Expand)} == {1.0}
+    with pytest.raises(InputError, match="heat: expected a number >= 0"):
+        run_tot(heat=-0.1)
+
+
 @pytest.mark.parametrize("name", ["k", "width", "depth"])
 @pytest.mark.parametrize("value", [0, -1, True, 1.5])
 def test_sizes_are_checked(name: str, value: object) -> None:

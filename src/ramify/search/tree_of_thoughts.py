@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from ramify.core.errors import InputError, expected_got
@@ -56,8 +57,13 @@ class TreeOfThoughts:
         budget: limits of the search. With backtracking it is used up unless an answer is found.
         backtrack: keep what does not rank among the best in reserve instead of pruning it.
         state: what a text has arrived at, to know copies by; default the text itself.
+        heat: how much hotter each further expansion of one thought is sampled, as a share of the
+            temperature, which at most doubles: what is still unseen there is improbable.
     Raises:
-        InputError: k, width or depth below 1.
+        InputError: k, width or depth below 1, heat below 0.
+
+    With a budget and a good judge, few branches at a time (k of 1 or 2, width 1) find an answer
+    with the fewest tokens: a thought that is still the most promising is simply sampled again.
     """
 
     def __init__(
@@ -72,12 +78,16 @@ class TreeOfThoughts:
         *,
         backtrack: bool = True,
         state: State | None = None,
+        heat: float = 0.25,
     ) -> None:
         ks = list(k) if isinstance(k, Sequence) else [k]
         for name, values in (("k", ks), ("width", [width]), ("depth", [depth])):
             if not values or any(type(v) is not int or v < 1 for v in values):
                 raise InputError(expected_got(name, "an int >= 1", repr(values)))
+        if not 0.0 <= heat < math.inf:
+            raise InputError(expected_got("heat", "a number >= 0", repr(heat)))
         self.params = params
+        self._heat = heat
         self._ks, self._width, self._depth = ks, width, depth
         self._scorer, self._judge, self._budget = scorer, judge, budget or Budget()
         self._backtrack, self._state = backtrack, state
@@ -199,7 +209,8 @@ class TreeOfThoughts:
         allowance = Allowance(self._budget, tree)
         for thought in chosen:
             k = self._ks[min(thought.level, len(self._ks) - 1)]
-            k, params = allowance.take(k, self.params, self._longest_step or self.params.max_tokens)
+            expected_tokens = self._longest_step or self.params.max_tokens
+            k, params = allowance.take(k, self._step_params(thought), expected_tokens)
             if k == 0:
                 break
             thought.num_expansions += 1
@@ -210,6 +221,11 @@ class TreeOfThoughts:
         self._stats["rounds"] += 1
         self._stats["expansions"] += len(self._expanding)
         return actions
+
+    def _step_params(self, thought: Thought) -> SamplingParams:
+        """One step from a thought, the hotter the more often it was expanded before."""
+        heat = min(self._heat * thought.num_expansions, 1.0)
+        return replace(self.params, temperature=self.params.temperature * (1.0 + heat))
 
     def _choose(self) -> tuple[list[Thought], list[Action]]:
         """The thoughts to expand next, best first, and the pruning of those given up."""
