@@ -57,11 +57,13 @@ def test_rows_say_what_was_measured(case, draft_case):
     assert (ours.method, ours.backend) == (plan.method, "cpu")
     path_bytes = case.tree.forest().path_tokens * token_bytes
     assert alone.kv_bytes_reread == sdpa.kv_bytes_reread == path_bytes - alone.kv_bytes_unique
+    assert sdpa.plan_step_us is None
+    for row in (ours, alone):
+        assert 0 <= row.plan_host_us <= row.plan_step_us and row.plan_cold_us > 0
     for row in (ours, alone, sdpa):
         assert row.status == "timed" and row.repeats == 3 and row.timing == "wall"
         assert 0 < row.p20_us <= row.p50_us <= row.p80_us
         assert row.pct_of_floor == pytest.approx(100 * row.floor_us / row.p50_us)
-        assert 0 <= row.plan_host_us <= row.plan_step_us
     assert absent.status == "skipped" and "GPU" in absent.reason
     assert absent.p50_us is None and absent.repeats == 0
 

@@ -20,8 +20,8 @@ from ramify.bench.attention.check import (
     poison_free_memory,
 )
 from ramify.bench.attention.problem import Problem, make_problem
-from ramify.bench.attention.providers import PROVIDERS, Absent, open_provider
-from ramify.bench.attention.providers.base import Facts
+from ramify.bench.attention.providers import PROVIDERS, Absent, Provider, open_provider
+from ramify.bench.attention.providers.base import Facts, nothing
 from ramify.bench.attention.rows import AttentionRow
 from ramify.bench.attention.shapes import Case
 from ramify.bench.attention.timers import Run, Timer, timed_plan, timer_for
@@ -29,7 +29,7 @@ from ramify.bench.env import Environment, environment
 from ramify.core.errors import InputError, expected_got
 
 Progress = Callable[[str], None]
-GROWTH_STEPS = 5  # plans of a growing tree behind `plan_step_us`; below the room of a leaf
+GROWTH_STEPS = 3  # plans of a growing tree behind `plan_step_us`; below the room of a leaf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,15 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _PlanTimes:
+    """See the row's columns of these names; None where there is nothing to plan."""
+
+    cold_us: float | None = None
+    step_us: float | None = None
+    host_us: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Result:
     """A provider that was checked, ready to be timed; or why it is not."""
 
@@ -52,9 +61,7 @@ class _Result:
     run: Run | None = None
     facts: Facts = field(default_factory=Facts)
     error: float | None = None
-    plan_cold_us: float | None = None
-    plan_step_us: float | None = None
-    plan_host_us: float | None = None
+    plan: _PlanTimes = field(default_factory=_PlanTimes)
 
 
 def bench_attention(
@@ -108,6 +115,7 @@ def _bench_case(
     ]
     del results, runs  # graphs hold memory of the pool they were captured in
     gc.collect()
+    timer.release()
     return rows
 
 
@@ -130,14 +138,10 @@ def _checked(name: str, problem: Problem, oracle: Oracle, timer: Timer) -> _Resu
     error = error_ratio(warm.run(), oracle)
     if error > FACTOR:
         return _wrong(error)
+    has_plan = warm.plan is not nothing
     del warm
     provider = open_provider(name)
-    _, cold_us = timed_plan(provider.prepare(problem.grown(0)).plan, timer)
-    steps = [
-        timed_plan(provider.prepare(problem.grown(tokens)).plan, timer)
-        for tokens in range(1, GROWTH_STEPS + 1)
-    ]
-    host_us, step_us = np.median(np.array(steps), axis=0).tolist()
+    plan = _plan_times(provider, problem, timer) if has_plan else _PlanTimes()
     prepared = provider.prepare(problem)
     prepared.plan()
     run, out = timer.ready(prepared.run)
@@ -153,10 +157,19 @@ def _checked(name: str, problem: Problem, oracle: Oracle, timer: Timer) -> _Resu
         run=run,
         facts=prepared.facts(),
         error=error,
-        plan_cold_us=cold_us,
-        plan_step_us=step_us,
-        plan_host_us=host_us,
+        plan=plan,
     )
+
+
+def _plan_times(provider: Provider, problem: Problem, timer: Timer) -> _PlanTimes:
+    """The first plan of a new provider, then the median while leaves grow token by token."""
+    _, cold_us = timed_plan(provider.prepare(problem.grown(0)).plan, timer)
+    steps = [
+        timed_plan(provider.prepare(problem.grown(tokens)).plan, timer)
+        for tokens in range(1, GROWTH_STEPS + 1)
+    ]
+    host_us, step_us = np.median(np.array(steps), axis=0).tolist()
+    return _PlanTimes(cold_us=cold_us, step_us=step_us, host_us=host_us)
 
 
 def _wrong(error: float) -> _Result:
@@ -210,9 +223,9 @@ def _row(
         kv_bytes_unique=floor.kv_bytes,
         kv_bytes_reread=reread,
         partial_bytes=facts.partial_bytes,
-        plan_cold_us=result.plan_cold_us,
-        plan_step_us=result.plan_step_us,
-        plan_host_us=result.plan_host_us,
+        plan_cold_us=result.plan.cold_us,
+        plan_step_us=result.plan.step_us,
+        plan_host_us=result.plan.host_us,
         error_ratio=_finite(result.error),
         copy_gb_per_s=ceilings.copy_bytes_per_s / 1e9,
         gemm_tflop_per_s=ceilings.gemm_flop_per_s / 1e12,
