@@ -111,7 +111,7 @@ def test_rows_survive_a_file(engines, tmp_path):
 
 def test_dummy_model_is_a_valid_llama(tmp_path):
     config = read_config(write_dummy_model(tmp_path))
-    assert (config.num_q_heads, config.num_kv_heads, config.head_dim) == (8, 4, 64)
+    assert (config.num_q_heads, config.num_kv_heads, config.head_dim) == (8, 8, 64)
     assert config.max_positions >= 2000 + 64
 
 

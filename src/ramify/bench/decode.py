@@ -1,7 +1,7 @@
 """How much faster is a decode step that reads the shared KV once?  (`ramify bench decode`)
 
 Fair: one process, one machine, the same weights, prompt and seeds for every method; repeats
-interleaved; prefill left out for all; before anything is timed, every method must have produced
+interleaved, each step at its median; prefill left out for all; before anything is timed, every method must have produced
 the tokens of the first one. The per-branch method reads each path with one product per branch.
 """
 
@@ -27,10 +27,9 @@ class DecodeRun:
     """One run of a workload: decode steps only."""
 
     tokens: tuple[tuple[int, ...], ...]  # of every node, in the order the nodes were made
-    num_steps: int
     num_rows: int
-    attention_s: float
-    total_s: float
+    attention_s: tuple[float, ...]  # of every step
+    step_s: tuple[float, ...]
     kv_bytes_read: int
 
 
@@ -69,12 +68,13 @@ def bench_decode(
         progress(f"timing {method}, run {len(timed[method]) + 1} of {repeats}")
         timed[method].append(decode_once(engines[method], workload, prompt))
     stamp = environment()
-    base_attention_s = median_of([run.attention_s for run in timed[baseline]])
+    base_attention_s = _sum_of_medians([run.attention_s for run in timed[baseline]])
     base_bytes = checked[baseline].kv_bytes_read
     rows = []
     for method, runs in timed.items():
-        attention_s = median_of([run.attention_s for run in runs])
-        total_s = median_of([run.total_s for run in runs])
+        attention_s = _sum_of_medians([run.attention_s for run in runs])
+        total_s = _sum_of_medians([run.step_s for run in runs])
+        num_steps = len(runs[0].step_s)
         row = DecodeRow(
             question="decode",
             workload=workload.name,
@@ -82,12 +82,12 @@ def bench_decode(
             method=method,
             backend=engines[method].engine.executor.attention.backend,
             prompt_tokens=workload.prompt_tokens,
-            num_steps=runs[0].num_steps,
+            num_steps=num_steps,
             generated_tokens=runs[0].num_rows,
             repeats=repeats,
             attention_ms=attention_s * 1e3,
             total_ms=total_s * 1e3,
-            step_ms=total_s * 1e3 / runs[0].num_steps,
+            step_ms=total_s * 1e3 / num_steps,
             tok_per_s=runs[0].num_rows / total_s,
             kv_bytes_read=runs[0].kv_bytes_read,
             kv_bytes_expected=expected_kv_bytes(engines[method], workload, method),
@@ -107,25 +107,29 @@ def decode_once(llm: LLM, workload: DecodeWorkload, prompt: Sequence[int]) -> De
     request = engine.submit(workload.controller(), prompt, seed=0)
     while not request.tree.generated_tokens and not request.is_done:
         engine.step()
-    attention_s, kv_bytes = executor.attention_s, executor.attention.kv_bytes_read
-    num_steps, num_rows = 0, 0
-    start = perf_counter()
+    kv_bytes, num_rows = executor.attention.kv_bytes_read, 0
+    attention_s, step_s = [], []
     while not request.is_done:
+        attention_before, start = executor.attention_s, perf_counter()
         engine.step()
+        step_s.append(perf_counter() - start)
+        attention_s.append(executor.attention_s - attention_before)
         assert engine.last_batch is not None, "a step of a live request has rows"
         num_rows += engine.last_batch.forest.num_rows
-        num_steps += 1
-    total_s = perf_counter() - start
     if request.error is not None:
         raise request.error
     return DecodeRun(
         tokens=tuple(tuple(node.token_ids) for node in request.tree),
-        num_steps=num_steps,
         num_rows=num_rows,
-        attention_s=executor.attention_s - attention_s,
-        total_s=total_s,
+        attention_s=tuple(attention_s),
+        step_s=tuple(step_s),
         kv_bytes_read=executor.attention.kv_bytes_read - kv_bytes,
     )
+
+
+def _sum_of_medians(runs: Sequence[Sequence[float]]) -> float:
+    """Each step's median over the runs, summed: a step that was held up once does not count."""
+    return sum(median_of(samples) for samples in zip(*runs, strict=True))
 
 
 def expected_kv_bytes(llm: LLM, workload: DecodeWorkload, method: str) -> int:

@@ -12,7 +12,7 @@ CONFIG = {
     "intermediate_size": 1408,
     "num_hidden_layers": 8,
     "num_attention_heads": 8,
-    "num_key_value_heads": 4,
+    "num_key_value_heads": 8,
     "head_dim": 64,
     "vocab_size": 4096,
     "max_position_embeddings": 8192,
@@ -24,7 +24,7 @@ CONFIG = {
     "eos_token_id": 1,
     "torch_dtype": "float32",
 }
-NAME = "dummy Llama, 8 layers x 512, heads 8/4 x 64, random weights"
+NAME = "dummy Llama (8 layers, hidden 512, 8 heads of 64), random weights"
 
 
 def write_dummy_model(directory: Path) -> Path:

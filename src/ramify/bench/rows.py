@@ -13,7 +13,7 @@ from ramify.bench.env import Environment
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeRow:
-    """One attention method on one decode workload. Times are medians of the repeats.
+    """One attention method on one decode workload. Times add up each step's median over repeats.
 
     Decode steps only: the prefill of the prompt and what it reads are not in any column.
     """

@@ -33,7 +33,8 @@ def _ragged_merge_kernel(
         lse2 = tl.load(lse2_ptr + part)
         value = tl.load(part_ptr + part * HEAD_DIM + offs_d).to(tl.float32)
         new = tl.maximum(best, lse2)
-        keep, add = tl.exp2(best - new), tl.exp2(lse2 - new)
+        shift = tl.where(new == -float("inf"), 0.0, new)  # so far only empty pieces
+        keep, add = tl.exp2(best - shift), tl.exp2(lse2 - shift)
         acc, total, best = acc * keep + value * add, total * keep + add, new
     out = (acc / total).to(out_ptr.dtype.element_ty)
     tl.store(out_ptr + (row * num_heads + head) * HEAD_DIM + offs_d, out)
