@@ -284,8 +284,8 @@ class Engine:
             request.usage.total_s = self._clock() - request.arrived_s
             if not (request.is_done or request.tasks or request.is_by_hand):
                 got = "no action, with nothing under way"
-                error = InputError(expected_got("controller", "an action or a Finish", got))
-                self._fail(request, error)
+                stalled = InputError(expected_got("controller", "an action or a Finish", got))
+                self._fail(request, stalled)
 
     def _fail(self, request: Request, error: Exception) -> None:
         """End a request with an error; everything else goes on."""
