@@ -7,7 +7,6 @@ the plan of a step.
 from __future__ import annotations
 
 import warnings
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,9 @@ MAX_MASK_CELLS = 1 << 30  # the block mask is made from one bool per row and slo
 class FlexAttention:
     """Compiled on a GPU, eager on a CPU."""
 
+    def __init__(self) -> None:
+        self._attend: Any = None
+
     def prepare(self, problem: Problem) -> Prepared:
         """Raises Absent for rows that see part of a node, and for too large a mask."""
         if not problem.sees_whole_nodes:
@@ -33,7 +35,9 @@ class FlexAttention:
             raise Absent(f"the mask has {num_rows * num_slots} cells")
         lo, hi = _intervals(problem)
         state: dict[str, Any] = {}
-        attend = _compiled() if problem.device.type == "cuda" else flex_attention
+        if self._attend is None:
+            self._attend = _compiled() if problem.device.type == "cuda" else flex_attention
+        attend = self._attend
 
         def visible(batch: Tensor, head: Tensor, row: Tensor, slot: Tensor) -> Tensor:
             return (row >= lo[slot]) & (row < hi[slot])
@@ -59,9 +63,10 @@ class FlexAttention:
         return Prepared(plan=plan, run=run, facts=lambda: read_once(problem))
 
 
-@cache
 def _compiled() -> Any:
-    return torch.compile(flex_attention, dynamic=False)
+    """Static shapes; never a silent fall back to eager, which many recompilations would bring."""
+    torch.compiler.reset()
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
 def _intervals(problem: Problem) -> tuple[Tensor, Tensor]:
