@@ -56,17 +56,22 @@ def test_random_trees_are_the_same_for_all_methods_warm_or_cold(
             assert paths == expected, f"{method} differs"
 
 
-def test_each_branch_alone_gives_the_same_tokens(make_llm: Callable[..., LLM]) -> None:
-    """A branch of a two-level tree, run as a plain request with its own seed on its own prefix."""
-    llm, alone = make_llm(), make_llm(method="per_branch", prefix_cache=False)
-    root = llm.tree(list(range(1, 20)), seed=11)
-    first = root.expand(3, sampling(7))
-    for parent in first:
-        for child in parent.expand(2, sampling(6)):
-            prefix = parent.path_token_ids
-            (output,) = alone.generate([prefix], sampling(6, seed=child.seed))
-            assert output.outputs[0].token_ids == child.token_ids
-    root.finish()
+@pytest.mark.parametrize("method", METHODS)
+def test_each_branch_alone_gives_the_same_tokens(make_llm: Callable[..., LLM], method: str) -> None:
+    """Every sampled node of random trees, run again as a plain request on its own prefix."""
+    llm, alone = make_llm(method=method), make_llm(method="per_branch", prefix_cache=False)
+    num_checked = 0
+    for seed in range(3):
+        nodes = grow_random_tree(llm, list(range(1, 20)), seed)
+        for node in nodes[1:]:
+            if node.finish_reason is None or node.parent is None:
+                continue  # given or forked tokens, not sampled ones
+            params = sampling(len(node.token_ids), seed=node.seed)
+            (output,) = alone.generate([node.parent.path_token_ids], params)
+            assert output.outputs[0].token_ids == node.token_ids
+            num_checked += 1
+        nodes[0].finish()
+    assert num_checked > 15
 
 
 def test_siblings_draw_different_tokens(make_llm: Callable[..., LLM]) -> None:
