@@ -1,8 +1,9 @@
 """How much faster is a decode step that reads the shared KV once?  (`ramify bench decode`)
 
 Fair: one process, one machine, the same weights, prompt and seeds for every method; repeats
-interleaved, each step at its median; prefill left out for all; before anything is timed, every method must have produced
-the tokens of the first one. The per-branch method reads each path with one product per branch.
+interleaved, each step at its median; prefill left out for all; before anything is timed, every
+method must have produced the tokens of the first one. The per-branch method reads each path with
+one product per branch.
 """
 
 from __future__ import annotations

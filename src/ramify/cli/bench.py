@@ -118,6 +118,6 @@ def _conclusions(rows: list[DecodeRow]) -> list[str]:
         "KV bytes: counted while reading; "
         + ("equal to" if is_exact else "NOT equal to")
         + " the count from the shape",
-        f"medians of {rows[0].repeats} interleaved runs; {stamp.cpu}, "
+        f"each step at its median of {rows[0].repeats} interleaved runs; {stamp.cpu}, "
         f"{stamp.torch_threads} threads, torch {stamp.libraries['torch']}, commit {commit}",
     ]
