@@ -105,7 +105,9 @@ def _bench_case(
 ) -> list[AttentionRow]:
     problem = make_problem(case, device=settings.device, dtype=settings.dtype, seed=settings.seed)
     oracle = make_oracle(problem)
-    results = {name: _prepare(name, problem, oracle, timer) for name in providers}
+    # index lists of a grown tree are made once for all providers
+    later = [problem.grown(tokens) for tokens in range(GROWTH_STEPS + 1)]
+    results = {name: _prepare(name, problem, later, oracle, timer) for name in providers}
     runs = {name: result.run for name, result in results.items() if result.run is not None}
     samples = timer.measure(runs, settings.repeats)
     floor = floor_of(problem.forest, problem.heads, ceilings)
@@ -119,10 +121,12 @@ def _bench_case(
     return rows
 
 
-def _prepare(name: str, problem: Problem, oracle: Oracle, timer: Timer) -> _Result:
+def _prepare(
+    name: str, problem: Problem, later: Sequence[Problem], oracle: Oracle, timer: Timer
+) -> _Result:
     """Plan and run once, compare, time the plans, make the run ready to be timed."""
     try:
-        return _checked(name, problem, oracle, timer)
+        return _checked(name, problem, later, oracle, timer)
     except Absent as reason:
         return _Result(status="skipped", reason=str(reason))
     except Exception as error:  # one broken provider must not end the comparison
@@ -131,7 +135,9 @@ def _prepare(name: str, problem: Problem, oracle: Oracle, timer: Timer) -> _Resu
         return _Result(status="failed", reason=f"{text} ({where.name})")
 
 
-def _checked(name: str, problem: Problem, oracle: Oracle, timer: Timer) -> _Result:
+def _checked(
+    name: str, problem: Problem, later: Sequence[Problem], oracle: Oracle, timer: Timer
+) -> _Result:
     warm = open_provider(name).prepare(problem)
     warm.plan()
     poison_free_memory(problem.q)
@@ -141,7 +147,7 @@ def _checked(name: str, problem: Problem, oracle: Oracle, timer: Timer) -> _Resu
     has_plan = warm.plan is not nothing
     del warm
     provider = open_provider(name)
-    plan = _plan_times(provider, problem, timer) if has_plan else _PlanTimes()
+    plan = _plan_times(provider, later, timer) if has_plan else _PlanTimes()
     prepared = provider.prepare(problem)
     prepared.plan()
     run, out = timer.ready(prepared.run)
@@ -161,13 +167,10 @@ def _checked(name: str, problem: Problem, oracle: Oracle, timer: Timer) -> _Resu
     )
 
 
-def _plan_times(provider: Provider, problem: Problem, timer: Timer) -> _PlanTimes:
+def _plan_times(provider: Provider, problems: Sequence[Problem], timer: Timer) -> _PlanTimes:
     """The first plan of a new provider, then the median while leaves grow token by token."""
-    _, cold_us = timed_plan(provider.prepare(problem.grown(0)).plan, timer)
-    steps = [
-        timed_plan(provider.prepare(problem.grown(tokens)).plan, timer)
-        for tokens in range(1, GROWTH_STEPS + 1)
-    ]
+    times = [timed_plan(provider.prepare(problem).plan, timer) for problem in problems]
+    (_, cold_us), *steps = times
     host_us, step_us = np.median(np.array(steps), axis=0).tolist()
     return _PlanTimes(cold_us=cold_us, step_us=step_us, host_us=host_us)
 

@@ -7,6 +7,7 @@ busy while the host queues the rest, so host time is in no number.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -56,7 +57,7 @@ class GraphTimer:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             result = run()
-        return graph.replay, result
+        return partial(_replay, graph, (run, result)), result
 
     def measure(self, runs: Mapping[str, Run], repeats: int) -> dict[str, list[float]]:
         marks: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {n: [] for n in runs}
@@ -80,6 +81,11 @@ class GraphTimer:
 
     def release(self) -> None:
         torch.cuda.empty_cache()
+
+
+def _replay(graph: torch.cuda.CUDAGraph, kept: tuple[Run, Any]) -> None:
+    """Replay; `kept` owns the tensors whose addresses the graph holds."""
+    graph.replay()
 
 
 class WallTimer:
