@@ -45,8 +45,8 @@ class DecodeRow:
         return self.kv_bytes_read == self.kv_bytes_expected
 
 
-def append_rows(path: Path, rows: Iterable[DecodeRow]) -> None:
-    """Add rows to a file, one JSON object a line."""
+def append_rows(path: Path, rows: Iterable[object]) -> None:
+    """Add rows of any kind to a file, one JSON object a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         for row in rows:

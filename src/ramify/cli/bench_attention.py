@@ -11,11 +11,12 @@ from ramify.attention import METHODS, TreeAttention
 from ramify.bench.attention.growing import bench_plan
 from ramify.bench.attention.plot import plot_rows
 from ramify.bench.attention.providers import names_of
-from ramify.bench.attention.rows import AttentionRow, PlanRow, append_json
+from ramify.bench.attention.rows import AttentionRow, PlanRow
 from ramify.bench.attention.run import Settings, bench_attention
 from ramify.bench.attention.shapes import Case, Heads, parse_levels, recorded_state, suite
 from ramify.bench.attention.summary import Verdict, geometric_means, verdicts
 from ramify.bench.env import environment
+from ramify.bench.rows import append_rows
 from ramify.cli.options import BenchAttentionOptions
 from ramify.cli.output import Output
 from ramify.cli.shapes import recorded_tree
@@ -33,12 +34,12 @@ def execute(options: BenchAttentionOptions, out: Output) -> int:
     def done(rows: list[AttentionRow]) -> None:
         out.say(_table(rows))
         if options.output is not None:
-            append_json(options.output, rows)
+            append_rows(options.output, rows)
 
     rows = bench_attention(cases, names, settings, lambda text: out.say(f"\n{text}"), done)
     plans = _plans(options, settings, out)
     if plans and options.output is not None:
-        append_json(options.output, plans)
+        append_rows(options.output, plans)
     found = verdicts(rows)
     _conclude(rows, found, out)
     if options.plot is not None:

@@ -14,12 +14,13 @@ from ramify.bench.attention import providers
 from ramify.bench.attention.growing import GrowingTree, bench_plan
 from ramify.bench.attention.plot import plot_rows
 from ramify.bench.attention.providers.base import Facts, Prepared
-from ramify.bench.attention.rows import append_json, read_json
+from ramify.bench.attention.rows import read_json
 from ramify.bench.attention.run import Settings, bench_attention
 from ramify.bench.attention.shapes import Heads
 from ramify.bench.attention.summary import geometric_means, verdicts
 from ramify.bench.attention.timers import WallTimer, timed_plan
 from ramify.bench.env import environment
+from ramify.bench.rows import append_rows
 from ramify.core.errors import BackendUnavailable, InputError
 
 SETTINGS = Settings(device=torch.device("cpu"), dtype=torch.float32, repeats=3)
@@ -91,8 +92,8 @@ def test_bad_settings(case):
 def test_rows_survive_a_file(case, tmp_path):
     rows = bench_attention([case], ["ramify:node", "flashinfer:batch"], SETTINGS)
     path = tmp_path / "new" / "rows.jsonl"
-    append_json(path, rows[:1])
-    append_json(path, rows[1:])
+    append_rows(path, rows[:1])
+    append_rows(path, rows[1:])
     assert read_json(path) == rows
 
 

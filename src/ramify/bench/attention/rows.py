@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,16 +72,8 @@ class PlanRow:
     environment: Environment
 
 
-def append_json(path: Path, rows: Iterable[AttentionRow | PlanRow]) -> None:
-    """Add rows to a file, one JSON object a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        for row in rows:
-            file.write(msgspec.json.encode(row) + b"\n")
-
-
 def read_json(path: Path) -> list[AttentionRow]:
-    """The attention rows of such a file."""
+    """The attention rows of a file of JSON lines."""
     rows = []
     for line in path.read_bytes().splitlines():
         if msgspec.json.decode(line)["question"] == "attention":
