@@ -55,7 +55,7 @@ class Options:
     k: tuple[int, ...] | None = field(default=None, metadata={"help": "branches, level by level"})
     width: int | None = field(default=None, metadata={"help": "thoughts expanded side by side"})
     temperature: float | None = field(default=None, metadata={"help": "of the tree's steps"})
-    sample_temperature: float = field(default=1.0, metadata={"help": "of best-of-n"})
+    sample_temperature: float = field(default=0.7, metadata={"help": "of best-of-n"})
     output: Path | None = field(default=None, metadata={"help": "write the result as JSON"})
 
 
