@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
-from ramify import LLM, InputError, RequestAborted, SamplingParams
+from ramify import LLM, BeamSearchParams, InputError, RequestAborted, SamplingParams
 from ramify.search.controller import (
     Action,
     Append,
@@ -23,6 +24,7 @@ from ramify.search.controller import (
     Started,
 )
 from ramify.search.tree import TreeView
+from ramify.testing.models import save_tiny_llama
 
 STEP = SamplingParams(max_tokens=2)
 
@@ -133,3 +135,26 @@ def test_an_aborted_search_says_so(make_llm: Callable[..., LLM]) -> None:
 
     with pytest.raises(RequestAborted):
         llm.search([1, 2], "sample", params=SamplingParams(max_tokens=50), on_step=abort)
+
+
+def test_the_end_of_text_stops_without_a_reason(
+    tmp_path: Path, make_llm: Callable[..., LLM]
+) -> None:
+    save_tiny_llama(tmp_path, eos_token_id=7)
+    llm = make_llm(tmp_path)
+    forced = {"logit_bias": {7: 1000.0}, "max_tokens": 4, "temperature": 0.0}
+    (plain,) = llm.generate([[1, 2]], SamplingParams(**forced))
+    assert plain.outputs[0].token_ids == [7]
+    assert (plain.outputs[0].finish_reason, plain.outputs[0].stop_reason) == ("stop", None)
+    (asked,) = llm.generate([[1, 2]], SamplingParams(**forced, stop_token_ids=[7]))
+    assert asked.outputs[0].stop_reason == 7
+    (ignored,) = llm.generate([[1, 2]], SamplingParams(**forced, ignore_eos=True))
+    assert ignored.outputs[0].token_ids == [7] * 4
+
+
+def test_beams_say_what_they_generated(make_llm: Callable[..., LLM]) -> None:
+    params = BeamSearchParams(beam_width=3, max_tokens=4)
+    (output,) = make_llm().beam_search([[1, 2]], params)
+    assert [len(beam.token_ids) for beam in output.outputs] == [4, 4, 4]
+    # three beams of three tokens and the last token of each, which the pool may share
+    assert 3 * 3 <= output.usage.generated_tokens <= 3 * 4

@@ -273,6 +273,10 @@ class LLM:
     def _beams(self, request: Request, search: BeamSearch) -> RequestOutput:
         """The result of a beam search; whole beams are decoded at once."""
         output = request_output(request)
+        # beams choose among probable tokens instead of sampling: what they appended was generated
+        output.usage.generated_tokens = sum(len(node.token_ids) for node in request.tree) - len(
+            request.prompt_ids
+        )
         nodes = request.finish.outputs if request.finish is not None else ()
         for node, beam in zip(nodes, output.outputs, strict=True):
             made = search.hypotheses[node]

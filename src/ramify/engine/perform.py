@@ -81,7 +81,7 @@ def _append(live: LiveTrees, request: Request, node: LogicalNode, action: Append
         return
     child = request.tree.add(node.id, seed=given_seed(node.seed, tokens), tag=action.tag)
     child.token_ids = list(tokens)
-    child.text = live.codec.decode(tokens)
+    child.text = live.codec.decode(tokens, skip_special_tokens=True)
     _force(live, request, child.id, action, tokens)
 
 

@@ -127,7 +127,8 @@ class Recorder:
             node.text += task.stream.flush()
             if params.include_stop_str_in_output:
                 node.text += task.stream.push(token)
-            return _end(node, "stop", token)
+            # as in vLLM, only a token that was asked for is named; the end of text explains itself
+            return _end(node, "stop", token if token in params.stop_token_ids else None)
         added = task.stream.push(token)
         is_last = self._is_full(task, node)
         if is_last:
