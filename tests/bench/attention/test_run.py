@@ -81,6 +81,16 @@ def test_wrong_and_raising_providers_are_reported_and_not_timed(case, monkeypatc
     assert wrong.runs == raising.runs == 1
 
 
+def test_a_lost_device_is_blamed_on_who_lost_it(case, draft_case, monkeypatch):
+    broken = _Broken(RuntimeError("illegal memory access"))
+    monkeypatch.setitem(providers.PROVIDERS, "broken", lambda: broken)
+    monkeypatch.setattr(WallTimer, "is_lost", lambda timer: broken.runs > 0)
+    rows = bench_attention([case, draft_case], ["torch:sdpa", "broken", "ramify:node"], SETTINGS)
+    assert [row.status for row in rows] == ["skipped", "failed", "skipped"]  # and no second case
+    assert rows[0].reason == rows[2].reason == "the device was lost to a fault of broken"
+    assert "illegal memory access" in rows[1].reason
+
+
 def test_bad_settings(case):
     with pytest.raises(InputError, match="provider"):
         bench_attention([case], ["nobody"], SETTINGS)

@@ -20,7 +20,7 @@ def plot_rows(rows: Sequence[AttentionRow], path: Path) -> None:
         raise BackendUnavailable("plot", "matplotlib is not installed (extra: bench)") from error
     labels = list(dict.fromkeys(_label(row) for row in rows))
     place = {label: index for index, label in enumerate(labels)}
-    figure = Figure(figsize=(9, 1.5 + 0.32 * len(labels)), layout="constrained")
+    figure = Figure(figsize=(10, 1.6 + 0.26 * len(labels)), layout="constrained")
     axes = figure.subplots()
     floors = {place[_label(row)]: row.floor_us for row in rows}
     axes.barh(list(floors), list(floors.values()), height=0.7, color="0.85", label="floor")
@@ -35,7 +35,8 @@ def plot_rows(rows: Sequence[AttentionRow], path: Path) -> None:
     axes.set_xlabel("microseconds, one layer (median)")
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
-    axes.legend(fontsize="small")
+    axes.margins(y=0.01)
+    figure.legend(loc="outside upper center", ncols=5, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 

@@ -29,6 +29,7 @@ from ramify.bench.env import Environment, environment
 from ramify.core.errors import InputError, expected_got
 
 Progress = Callable[[str], None]
+REHEARSALS = 3  # replays of each provider alone, before all are timed
 GROWTH_STEPS = 3  # plans of a growing tree behind `plan_step_us`; below the room of a leaf
 
 
@@ -92,6 +93,9 @@ def bench_attention(
         progress(f"{case.suite} {case.heads.name} {case.tree.name}")
         rows += (fresh := _bench_case(case, providers, settings, timer, ceilings, stamp))
         done(fresh)
+        if timer.is_lost():
+            progress("the device was lost to a fault: no more cases in this process")
+            break
     return rows
 
 
@@ -107,9 +111,9 @@ def _bench_case(
     oracle = make_oracle(problem)
     # index lists of a grown tree are made once for all providers
     later = [problem.grown(tokens) for tokens in range(GROWTH_STEPS + 1)]
-    results = {name: _prepare(name, problem, later, oracle, timer) for name in providers}
+    results = _prepare_all(providers, problem, later, oracle, timer)
     runs = {name: result.run for name, result in results.items() if result.run is not None}
-    samples = timer.measure(runs, settings.repeats)
+    samples = timer.measure(runs, settings.repeats) if runs else {}
     floor = floor_of(problem.forest, problem.heads, ceilings)
     rows = [
         _row(problem, name, result, samples.get(name), floor, ceilings, timer, stamp)
@@ -117,8 +121,27 @@ def _bench_case(
     ]
     del results, runs  # graphs hold memory of the pool they were captured in
     gc.collect()
-    timer.release()
+    if not timer.is_lost():
+        timer.release()
     return rows
+
+
+def _prepare_all(
+    providers: Sequence[str],
+    problem: Problem,
+    later: Sequence[Problem],
+    oracle: Oracle,
+    timer: Timer,
+) -> dict[str, _Result]:
+    """Every provider in turn. If one takes the device down, it is the one that is blamed."""
+    results: dict[str, _Result] = {}
+    for name in providers:
+        results[name] = _prepare(name, problem, later, oracle, timer)
+        if timer.is_lost():
+            lost = _Result(status="skipped", reason=f"the device was lost to a fault of {name}")
+            others = {other: lost for other in providers if other != name}
+            return {other: others.get(other, results[name]) for other in providers}
+    return results
 
 
 def _prepare(
@@ -158,6 +181,8 @@ def _checked(
         error = max(error, error_ratio(out, oracle))
     if error > FACTOR:
         return _wrong(error)
+    # with the L2 flushed in between, as later among the others: a fault must show here
+    timer.measure({name: run}, REHEARSALS)
     return _Result(
         status="timed",
         run=run,

@@ -35,6 +35,9 @@ class Timer(Protocol):
     def synchronize(self) -> None:
         """Wait for the device."""
 
+    def is_lost(self) -> bool:
+        """Whether a fault has made the device useless to this process."""
+
     def release(self) -> None:
         """Give back memory that nobody uses any more."""
 
@@ -79,6 +82,13 @@ class GraphTimer:
     def synchronize(self) -> None:
         torch.cuda.synchronize()
 
+    def is_lost(self) -> bool:
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
+
     def release(self) -> None:
         torch.cuda.empty_cache()
 
@@ -106,6 +116,9 @@ class WallTimer:
 
     def synchronize(self) -> None:
         """A CPU is never behind."""
+
+    def is_lost(self) -> bool:
+        return False
 
     def release(self) -> None:
         """Nothing is kept."""
