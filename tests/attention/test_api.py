@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ramify.attention import TreeAttention
-from ramify.attention.backends import open_backend
+from ramify.attention.backends import open_backend, select
 from ramify.attention.backends.select import _auto
 from ramify.core.errors import BackendUnavailable, InputError
 from ramify.core.forest import Forest
@@ -65,10 +65,33 @@ def test_a_fallback_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.records) == 1 and "no kernel for device meta" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["triton", "flashinfer"])
-def test_backends_of_later_versions_are_unavailable(name: str) -> None:
-    with pytest.raises(BackendUnavailable, match=rf"'{name}' is unavailable: .*cpu, reference"):
-        TreeAttention(4, 2, 64, backend=name)
+def test_backends_of_later_versions_are_unavailable() -> None:
+    with pytest.raises(BackendUnavailable, match="'flashinfer' is unavailable: .*cpu, reference"):
+        TreeAttention(4, 2, 64, backend="flashinfer")
+
+
+def test_triton_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(select, "find_spec", lambda name: object())
+    with pytest.raises(BackendUnavailable, match="expected device cuda, got cpu"):
+        TreeAttention(4, 2, 64, backend="triton")
+    monkeypatch.setattr(select, "find_spec", lambda name: None)
+    with pytest.raises(BackendUnavailable, match="the package triton is not installed"):
+        TreeAttention(4, 2, 64, device="cuda", backend="triton")
+
+
+def test_auto_on_a_gpu_takes_triton_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(select, "find_spec", lambda name: object())
+    _auto.cache_clear()
+    assert _auto("cuda", 2) == ("triton", "auto: the device is an NVIDIA GPU")
+    assert _auto("cuda", 8)[0] == "reference"
+    monkeypatch.setattr(select, "find_spec", lambda name: None)
+    _auto.cache_clear()
+    assert _auto("cuda", 2) == ("reference", "auto: the package triton is not installed")
+    _auto.cache_clear()
+    assert "slow reference backend" in caplog.text
 
 
 def test_the_cpu_backend_wants_a_cpu() -> None:
@@ -78,7 +101,7 @@ def test_the_cpu_backend_wants_a_cpu() -> None:
 
 BAD_ARGUMENTS = {
     "method": ({"method": "lean"}, r"method: expected auto, per_branch.*got 'lean'"),
-    "backend": ({"backend": "gpu"}, r"backend: expected auto, cpu, reference, got 'gpu'"),
+    "backend": ({"backend": "gpu"}, r"backend: expected auto, triton, cpu, reference, got 'gpu'"),
     "heads": ({"num_q_heads": 5}, r"num_q_heads: expected a multiple of num_kv_heads = 2, got 5"),
     "no_heads": ({"num_q_heads": 0}, r"num_q_heads: expected .*got 0"),
     "kv_heads": ({"num_kv_heads": 0}, r"num_kv_heads: expected at least 1, got 0"),

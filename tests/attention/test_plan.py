@@ -87,7 +87,10 @@ def test_reads_and_partials_as_counted(seed: int, spec: RandomForestSpec) -> Non
         assert plan.unique_tokens == pairs.any(axis=0).sum()
         assert plan.path_tokens == pairs.sum()
         assert plan.per_branch_tokens == alone
-        assert plan.read_tokens == (alone if method == "per_branch" else plan.unique_tokens)
+        if method == "fused":  # re-reads what is cheaper to read again than to merge
+            assert plan.unique_tokens <= plan.read_tokens
+        else:
+            assert plan.read_tokens == (alone if method == "per_branch" else plan.unique_tokens)
         assert plan.read_tokens <= plan.per_branch_tokens
         count = np.zeros(plan.num_rows, dtype=np.int64)
         for lo, hi in zip(plan.item_lo, plan.item_hi, strict=True):

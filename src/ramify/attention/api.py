@@ -23,8 +23,8 @@ class TreeAttention:
         num_q_heads, num_kv_heads, head_dim: Hq a multiple of Hkv; D even.
         dtype: of q, k and v: bfloat16, float16, float32 or float64.
         device: where q, k and v live.
-        method: auto, per_branch, node, node_chunk or flatten.
-        backend: auto, cpu or reference.
+        method: auto, per_branch, node, node_chunk, flatten or fused.
+        backend: auto, triton, cpu or reference.
         scale: multiplies q . k; default 1 / sqrt(D).
         softcap: if given, logits become softcap * tanh(logits / softcap).
     Raises:
@@ -80,7 +80,10 @@ class TreeAttention:
 
     def plan(self, forest: Forest) -> AttentionPlan:
         """Build the plan of one step; every `run` until the next call uses it."""
-        self._plan = build_plan(forest, self.method)
+        method, auto = self.method, self._backend.auto_method
+        if method == "auto" and auto is not None:
+            method = auto
+        self._plan = build_plan(forest, method, heads=self.heads, tuning=self._backend.tuning)
         self._backend.prepare(forest, self._plan)
         return self._plan
 

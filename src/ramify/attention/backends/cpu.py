@@ -43,6 +43,8 @@ class CpuBackend:
     """Executes plans on the CPU; see the module's docstring."""
 
     name = "cpu"
+    auto_method = None
+    tuning = None
 
     def __init__(self, heads: HeadShape, device: torch.device) -> None:
         self.heads = heads

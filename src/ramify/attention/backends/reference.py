@@ -14,6 +14,8 @@ class ReferenceBackend:
     """Explicit masks, no plan: slow, in float32 at least. Counts each row's path as read."""
 
     name = "reference"
+    auto_method = None
+    tuning = None
 
     def __init__(self, heads: HeadShape, device: torch.device) -> None:
         self.heads = heads

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ramify.attention.plan.flatten import plan_flatten
+from ramify.attention.plan.fused import FusedTuning, plan_fused
+from ramify.attention.plan.heads import HeadShape
 from ramify.attention.plan.node import plan_node
 from ramify.attention.plan.node_chunk import plan_node_chunk
 from ramify.attention.plan.per_branch import plan_per_branch
@@ -12,20 +14,26 @@ from ramify.attention.plan.plan import AttentionPlan, per_branch_tokens
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest import Forest
 
-METHODS = ("per_branch", "node", "node_chunk", "flatten")
+METHODS = ("per_branch", "node", "node_chunk", "flatten", "fused")
 BLOCK_TOKENS = 128  # the block of the DeFT paper
 # grouping adds partial results and masks, so it must save at least this part of the reads
 MIN_SAVED = 0.05
 
 
 def build_plan(
-    forest: Forest, method: str = "auto", *, block_tokens: int = BLOCK_TOKENS
+    forest: Forest,
+    method: str = "auto",
+    *,
+    block_tokens: int = BLOCK_TOKENS,
+    heads: HeadShape | None = None,
+    tuning: FusedTuning | None = None,
 ) -> AttentionPlan:
     """The work list of one step.
 
     Args:
         method: one of METHODS, or "auto" to let `choose_method` decide.
         block_tokens: tokens per block of node_chunk and flatten.
+        heads, tuning: what fused weighs bytes with; see `plan_fused` for the defaults.
     Raises:
         InputError: unknown method, or block_tokens below 1.
     Cost: O(nodes + rows + blocks) for the grouped methods; per_branch lists each path's runs.
@@ -42,6 +50,8 @@ def build_plan(
         plan = plan_node(forest)
     elif method == "node_chunk":
         plan = plan_node_chunk(forest, block_tokens)
+    elif method == "fused":
+        plan = plan_fused(forest, heads, tuning)
     else:
         plan = plan_flatten(forest, block_tokens)
     return replace(plan, why=why)

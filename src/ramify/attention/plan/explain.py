@@ -6,35 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ramify.attention.plan.heads import HeadShape
 from ramify.attention.plan.plan import AttentionPlan
 from ramify.core.errors import InputError, expected_got
 
 ROW_TILES = (16, 32, 64, 128)  # packed rows (row x group) of one tile
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadShape:
-    """The heads of one attention layer."""
-
-    num_q_heads: int
-    num_kv_heads: int
-    head_dim: int
-    itemsize: int  # bytes of one stored element
-
-    @property
-    def group(self) -> int:
-        """Query heads per KV head."""
-        return self.num_q_heads // self.num_kv_heads
-
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of one token's K and V."""
-        return 2 * self.num_kv_heads * self.head_dim * self.itemsize
-
-    @property
-    def partial_bytes(self) -> int:
-        """Bytes of one row's partial result: float32 output and lse of every head."""
-        return 4 * self.num_q_heads * (self.head_dim + 1)
 
 
 @dataclass(frozen=True, kw_only=True)

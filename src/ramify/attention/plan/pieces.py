@@ -52,19 +52,24 @@ def runs_of_nodes(forest: Forest, nodes: IntArray, limit: IntArray) -> tuple[Pie
     return pieces, source[keep]
 
 
-def cut_in_blocks(pieces: Pieces, start: IntArray, block: int) -> tuple[Pieces, IntArray, IntArray]:
+def cut_in_blocks(
+    pieces: Pieces, start: IntArray, block: int | IntArray
+) -> tuple[Pieces, IntArray, IntArray]:
     """Cut pieces wherever a coordinate crosses a multiple of `block`.
 
     Args:
         start: [P] coordinate of each piece's first token.
+        block: one length for all, or [P].
     Returns:
         the smaller pieces, for each the piece it comes from, and for each its block number.
     """
+    block = np.broadcast_to(np.asarray(block, dtype=np.int64), start.shape)
     first_block = start // block
     source, within = expand((start + pieces.length - 1) // block - first_block + 1)
     number = first_block[source] + within
-    begin = np.maximum(start[source], number * block)
-    end = np.minimum((start + pieces.length)[source], (number + 1) * block)
+    edge = number * block[source]
+    begin = np.maximum(start[source], edge)
+    end = np.minimum((start + pieces.length)[source], edge + block[source])
     skipped = begin - start[source]
     cut = Pieces(
         slot=pieces.slot[source] + skipped,

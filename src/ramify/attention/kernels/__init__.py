@@ -1,0 +1,1 @@
+"""Triton kernel bodies. Imported by the triton backend alone, and only when it is opened."""

@@ -1,0 +1,80 @@
+"""The Triton backend where there is no GPU: interpreted against fp64, and compiled for sm_90."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="the package triton is not installed"
+)
+HERE = Path(__file__).parent
+
+
+@pytest.mark.timeout(400)
+def test_the_kernels_pass_their_suite_in_the_interpreter() -> None:
+    """A process of its own: Triton decides at import whether it interprets."""
+    suite = str(HERE / "interpreted.py")
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "timeout=300"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, suite],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+
+
+COMPILE = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from ramify.attention.kernels.merge import merge_kernel
+from ramify.attention.kernels.partial import partial_kernel
+
+def build(kernel, constants, **options):
+    names = kernel.arg_names
+    signature = {name: "constexpr" if name.isupper() else "i32" for name in names}
+    signature |= {name: "*fp32" for name in names if name.endswith("_ptr")}
+    for name in ("work", "piece", "token", "row", "indptr", "slot", "row_count"):
+        if f"{name}_ptr" in names:
+            signature[f"{name}_ptr"] = "*i32"
+    for name in ("q_ptr", "k_ptr", "v_ptr", "out_ptr"):
+        if name in names:
+            signature[name] = "*bf16"
+    for name in ("scale_log2", "softcap"):
+        if name in names:
+            signature[name] = "fp32"
+    strides = ("q_row", "q_head", "k_slot", "k_head", "v_slot", "v_head")
+    aligned = [name for name in names if name.endswith("_ptr") or name in strides]
+    attrs = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
+    places = {(names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(kernel, signature, places, attrs)
+    return compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+
+partial = dict(GROUP=4, BLOCK_N=64, HEAD_DIM=64, BLOCK_D=64, SOFTCAP=True, WINDOW=True, FAST=True,
+               PRECISION="tf32", STAGES=2, GATHER_STAGES=3, PDL=True, CHAINED=True)
+narrow = build(partial_kernel, dict(partial, TILE=16), num_warps=4, maxnreg=128)
+assert "mma.sync" in narrow.asm["ptx"] and "cp.async" in narrow.asm["ptx"]
+wide = build(partial_kernel, dict(partial, TILE=64), num_warps=4)
+assert "wgmma.mma_async" in wide.asm["ptx"]
+merge = build(merge_kernel, dict(HEADS=1, FAN_IN=4, HEAD_DIM=64, BLOCK_D=64, PDL=True), num_warps=1)
+assert all(len(kernel.asm["cubin"]) for kernel in (narrow, wide, merge))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_kernels_compile_for_hopper_ahead_of_time(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
