@@ -82,7 +82,7 @@ class PlanBuffer:
         if copied is not None:
             copied.synchronize()
         _write(self._views(self._host[self._turn]), work)
-        self._device.copy_(self._host[self._turn], non_blocking=True)
+        self.device_ints.copy_(self._host[self._turn], non_blocking=True)
         if copied is not None:
             copied.record()
 
@@ -100,9 +100,9 @@ class PlanBuffer:
         size = sum(_aligned(shape) for shape in self.shapes.values())
         on_gpu = self.device.type == "cuda"
         self._host = [torch.zeros(size, dtype=torch.int32, pin_memory=on_gpu) for _ in range(2)]
-        self._device = torch.zeros(size, dtype=torch.int32, device=self.device)
+        self.device_ints = torch.zeros(size, dtype=torch.int32, device=self.device)
         self._copied = [torch.cuda.Event() if on_gpu else None for _ in range(2)]
-        self.on_device = self._views(self._device)
+        self.on_device = self._views(self.device_ints)
 
     def _views(self, buffer: Tensor) -> dict[str, Tensor]:
         views, begin = {}, 0

@@ -77,7 +77,8 @@ class TritonBackend:
             num_sms = torch.cuda.get_device_properties(device).multi_processor_count
             self.tuning = FusedTuning(num_sms=num_sms)
         self._buffer = PlanBuffer(device)
-        self._partials = torch.empty(0, device=device)
+        self._part_lse = torch.empty(0, device=device)
+        self._captured: list[tuple[Tensor, ...]] = []
 
     def reserve(self, capacity: Capacity) -> None:
         """Fix all addresses and grids, for graphs; a plan beyond `capacity` raises InputError."""
@@ -95,7 +96,7 @@ class TritonBackend:
         )
         self._buffer.upload(work)
         self._work = work
-        if len(self._partials) < self._buffer.capacity.slots:
+        if len(self._part_lse) < self._buffer.capacity.slots * self.heads.num_q_heads:
             self._make_partials(self._buffer.capacity.slots)
 
     def run(
@@ -117,6 +118,7 @@ class TritonBackend:
         lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
         if len(q) == 0:
             return out, lse
+        self._keep_if_captured()
         fixed, capacity = self._buffer.is_fixed, self._buffer.capacity
         is_first = True
         # the widest tiles take longest; smaller ones fill the gaps they leave
@@ -132,11 +134,18 @@ class TritonBackend:
         self.kv_bytes_read += self._work.read_tokens * self.heads.token_bytes
         return out, lse
 
+    def _keep_if_captured(self) -> None:
+        """A graph holds addresses: what it reads must outlive a plan that outgrows the buffers."""
+        if self.device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
+            return
+        held = (self._buffer.device_ints, self._part_out, self._part_lse)
+        if not self._captured or self._captured[-1][0] is not held[0]:
+            self._captured.append(held)
+
     def _make_partials(self, slots: int) -> None:
-        """Workspace for partial results: per slot, head and, in the last column, the lse."""
+        """Workspace for partial results: outputs and lse of every slot and head."""
         heads = self.heads
         size = slots * heads.num_q_heads
-        self._partials = torch.empty(slots, device=self.device)
         self._part_out = torch.empty(size * heads.head_dim, device=self.device)
         self._part_lse = torch.empty(size, device=self.device)
 

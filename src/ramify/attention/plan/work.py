@@ -126,20 +126,22 @@ def _spans(plan: AttentionPlan, index: IntArray) -> Int32Array:
 
 def _tokens(plan: AttentionPlan, forest: Forest, index: IntArray) -> Int32Array:
     """Every token of the short pieces with the exact rows that see it."""
-    source, within = expand(plan.piece_len[index])
-    piece = index[source]
-    lo = plan.piece_lo[piece]
-    late = np.flatnonzero(plan.piece_causal[piece])
-    if len(late):
-        first = forest.first_row(
-            plan.piece_node[piece[late]], plan.piece_offset[piece[late]] + within[late]
-        )
-        lo = lo.copy()
-        lo[late] = np.maximum(lo[late], first)
-    columns = [
-        plan.piece_slot[piece] + within,
-        lo,
-        plan.piece_hi[piece],
-        plan.piece_position[piece] + within,
-    ]
-    return np.stack(columns).astype(np.int32)
+    length = plan.piece_len[index]
+    before = np.cumsum(length) - length
+    place = np.arange(int(length.sum()), dtype=np.int32)
+    tokens = np.empty((4, len(place)), dtype=np.int32)
+    tokens[0] = _repeated(plan.piece_slot[index] - before, length) + place
+    tokens[1] = _repeated(plan.piece_lo[index], length)
+    tokens[2] = _repeated(plan.piece_hi[index], length)
+    tokens[3] = _repeated(plan.piece_position[index] - before, length) + place
+    if plan.piece_causal[index].any():
+        late = np.flatnonzero(np.repeat(plan.piece_causal[index], length))
+        piece = np.repeat(index, length)[late]
+        offset = plan.piece_offset[piece] + tokens[3, late] - plan.piece_position[piece]
+        first = forest.first_row(plan.piece_node[piece], offset)
+        tokens[1, late] = np.maximum(tokens[1, late], first)
+    return tokens
+
+
+def _repeated(values: IntArray, counts: IntArray) -> Int32Array:
+    return np.repeat(values.astype(np.int32), counts)
