@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ramify.core import env
 from ramify.core.errors import InputError
 from ramify.core.params import SamplingParams
 from ramify.search.recorded import RecordedNode, RecordedTree, check_tree, load_recorded_trees
@@ -18,7 +19,7 @@ from ramify.search.tree import NodeState
 from ramify.testing.scripted import ScriptedModel, ScriptedRun, run_controller
 
 MODEL = ScriptedModel(next_logprobs=lambda path: {0: 0.0}, vocab=["a"], eos_token_ids=(0,))
-WORKLOADS = os.environ.get("RAMIFY_WORKLOADS")
+WORKLOADS = os.environ.get(env.WORKLOADS)
 
 
 def node(id: int, value: int, start: int, children: tuple[int, ...] = ()) -> dict[str, Any]:

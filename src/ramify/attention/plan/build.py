@@ -11,10 +11,11 @@ from ramify.attention.plan.node import plan_node
 from ramify.attention.plan.node_chunk import plan_node_chunk
 from ramify.attention.plan.per_branch import plan_per_branch
 from ramify.attention.plan.plan import AttentionPlan, per_branch_tokens
+from ramify.core.config import ATTENTION_METHODS
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest import Forest
 
-METHODS = ("per_branch", "node", "node_chunk", "flatten", "fused")
+METHODS = ATTENTION_METHODS
 BLOCK_TOKENS = 128  # the block of the DeFT paper
 # grouping adds partial results and masks, so it must save at least this part of the reads
 MIN_SAVED = 0.05
