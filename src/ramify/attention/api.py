@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ramify.attention.backends import open_backend
+from ramify.attention.backends import LayerOptions, open_backend
 from ramify.attention.plan import AttentionPlan, HeadShape, PlanReport, build_plan, explain
 from ramify.attention.plan.build import check_method
 from ramify.core.errors import InputError, expected_got
@@ -108,7 +108,8 @@ class TreeAttention:
         self._check_inputs(plan, q, k, v)
         if window is not None and window < 1:
             raise InputError(expected_got("window", "None or at least 1", window))
-        return self._backend.run(q, k, v, scale=self.scale, softcap=self.softcap, window=window)
+        layer = LayerOptions(scale=self.scale, softcap=self.softcap, window=window)
+        return self._backend.run(q, k, v, layer)
 
     def explain(self, *, bandwidth_bytes_per_s: float = 20e9) -> PlanReport:
         """What the current plan reads per layer, and how long that takes at a bandwidth."""

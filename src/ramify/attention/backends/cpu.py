@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ramify.attention.backends.base import Backend, LayerOptions
 from ramify.attention.backends.cpu_tiles import Batch, RowTile, Schedule, Tile, make_schedule
-from ramify.attention.plan import AttentionPlan, HeadShape
+from ramify.attention.plan import AttentionPlan
 from ramify.core.forest import Forest
 
 
@@ -39,17 +40,10 @@ class _Partial:
     acc: Tensor  # [Hkv, rows * G, D]
 
 
-class CpuBackend:
+class CpuBackend(Backend):
     """Executes plans on the CPU; see the module's docstring."""
 
     name = "cpu"
-    auto_method = None
-    tuning = None
-
-    def __init__(self, heads: HeadShape, device: torch.device) -> None:
-        self.heads = heads
-        self.device = device
-        self.kv_bytes_read = 0
 
     def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
         """Take the plan of the coming runs; the first run with a window makes its schedule."""
@@ -58,21 +52,10 @@ class CpuBackend:
         self._order = torch.from_numpy(plan.row_order)
         self._place = torch.argsort(self._order)
 
-    def run(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        scale: float,
-        softcap: float | None,
-        window: int | None,
-    ) -> tuple[Tensor, Tensor]:
+    def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerOptions) -> tuple[Tensor, Tensor]:
         """Attention of one layer: out [Q, Hq, D] like q, lse [Q, Hq] in the computing precision."""
-        if window not in self._schedules:
-            self._schedules[window] = make_schedule(self._plan, self.heads, window=window)
-        schedule = self._schedules[window]
-        state = self._start(q, scale, softcap)
+        schedule = self._scheduled(layer.window)
+        state = self._start(q, layer)
         for tile in schedule.tiles:
             keys, values = self._load(k, tile), self._load(v, tile)
             for rows in tile.row_tiles:
@@ -81,19 +64,24 @@ class CpuBackend:
             _fold_batch(state, batch, self._gather(k, batch), self._gather(v, batch))
         return self._finish(state, q)
 
-    def _start(self, q: Tensor, scale: float, softcap: float | None) -> _State:
+    def _scheduled(self, window: int | None) -> Schedule:
+        if window not in self._schedules:
+            self._schedules[window] = make_schedule(self._plan, self.heads, window=window)
+        return self._schedules[window]
+
+    def _start(self, q: Tensor, layer: LayerOptions) -> _State:
         dtype = _computing_dtype(q)
         num_rows, _, head_dim = q.shape
         shape = (num_rows, self.heads.num_kv_heads, self.heads.group, head_dim)
         ordered = q.index_select(0, self._order).view(shape).transpose(0, 1)
-        packed = (ordered.to(dtype) * scale).reshape(shape[1], -1, head_dim)
+        packed = (ordered.to(dtype) * layer.scale).reshape(shape[1], -1, head_dim)
         return _State(
             q=packed,
             acc=torch.zeros_like(packed),
             best=packed.new_full((*packed.shape[:2], 1), torch.finfo(dtype).min),
             total=packed.new_zeros(*packed.shape[:2], 1),
             group=self.heads.group,
-            softcap=softcap,
+            softcap=layer.softcap,
         )
 
     def _load(self, pool: Tensor, tile: Tile) -> list[Tensor]:

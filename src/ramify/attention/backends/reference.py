@@ -5,37 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ramify.attention.plan import AttentionPlan, HeadShape
+from ramify.attention.backends.base import Backend, LayerOptions
+from ramify.attention.plan import AttentionPlan
 from ramify.attention.reference import tree_attention_ref
 from ramify.core.forest import Forest
 
 
-class ReferenceBackend:
+class ReferenceBackend(Backend):
     """Explicit masks, no plan: slow, in float32 at least. Counts each row's path as read."""
 
     name = "reference"
-    auto_method = None
-    tuning = None
-
-    def __init__(self, heads: HeadShape, device: torch.device) -> None:
-        self.heads = heads
-        self.device = device
-        self.kv_bytes_read = 0
 
     def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
         """Keep the forest; the plan is not used."""
         self._forest = forest
 
-    def run(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        scale: float,
-        softcap: float | None,
-        window: int | None,
-    ) -> tuple[Tensor, Tensor]:
+    def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerOptions) -> tuple[Tensor, Tensor]:
         """Attention of one layer: out [Q, Hq, D] like q, lse [Q, Hq] in the computing precision."""
         dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
         out, lse = tree_attention_ref(
@@ -43,10 +28,12 @@ class ReferenceBackend:
             k.to(dtype),
             v.to(dtype),
             self._forest,
-            scale=scale,
-            softcap=softcap,
-            window=window,
+            scale=layer.scale,
+            softcap=layer.softcap,
+            window=layer.window,
         )
-        seen = self._forest.path_len if window is None else self._forest.path_len.clip(max=window)
+        seen = self._forest.path_len
+        if layer.window is not None:
+            seen = seen.clip(max=layer.window)
         self.kv_bytes_read += int(seen.sum()) * self.heads.token_bytes
         return out.to(q.dtype), lse

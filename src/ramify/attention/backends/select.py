@@ -1,4 +1,4 @@
-"""The interface of a backend, and which one runs where."""
+"""Which backend runs where."""
 
 from __future__ import annotations
 
@@ -6,52 +6,19 @@ import logging
 import os
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
+from ramify.attention.backends.base import Backend
 from ramify.attention.backends.cpu import CpuBackend
 from ramify.attention.backends.reference import ReferenceBackend
-from ramify.attention.plan import AttentionPlan, HeadShape
-from ramify.attention.plan.fused import FusedTuning
+from ramify.attention.plan import HeadShape
 from ramify.core.errors import BackendUnavailable, InputError, expected_got
-from ramify.core.forest import Forest
 
 BACKENDS = ("triton", "cpu", "reference")
 PLANNED = ("flashinfer",)  # named by the design, not in this version
 
 logger = logging.getLogger(__name__)
-
-
-class Backend(Protocol):
-    """Executes plans on one device. `kv_bytes_read` grows by what each run reads."""
-
-    name: str
-    kv_bytes_read: int
-
-    @property
-    def auto_method(self) -> str | None:
-        """The method that "auto" means here; None lets the forest decide."""
-
-    @property
-    def tuning(self) -> FusedTuning | None:
-        """What the fused planner should know of the device."""
-
-    def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
-        """Take the forest and plan of the coming runs."""
-
-    def run(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        scale: float,
-        softcap: float | None,
-        window: int | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Attention of one layer: out [Q, Hq, D] like q, lse [Q, Hq]."""
 
 
 def open_backend(name: str, heads: HeadShape, device: torch.device) -> tuple[Backend, str]:

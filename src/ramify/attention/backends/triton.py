@@ -16,6 +16,7 @@ import torch
 import triton
 from torch import Tensor
 
+from ramify.attention.backends.base import Backend, LayerOptions
 from ramify.attention.backends.plan_buffer import Capacity, PlanBuffer, unit_name
 from ramify.attention.kernels.merge import merge_kernel
 from ramify.attention.kernels.partial import partial_kernel
@@ -57,7 +58,7 @@ class LaunchConfig:
     pdl: bool = True  # launches overlap
 
 
-class TritonBackend:
+class TritonBackend(Backend):
     """Executes plans on a GPU; see the module's docstring."""
 
     name = "triton"
@@ -68,10 +69,8 @@ class TritonBackend:
     ) -> None:
         self.is_interpreted = bool(triton.knobs.runtime.interpret)
         _check(heads, device, self.is_interpreted)
-        self.heads = heads
-        self.device = device
+        super().__init__(heads, device)
         self.config = config or LaunchConfig()
-        self.kv_bytes_read = 0
         self.tuning = FusedTuning()
         if device.type == "cuda":
             num_sms = torch.cuda.get_device_properties(device).multi_processor_count
@@ -99,16 +98,7 @@ class TritonBackend:
         if len(self._part_lse) < self._buffer.capacity.slots * self.heads.num_q_heads:
             self._make_partials(self._buffer.capacity.slots)
 
-    def run(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        scale: float,
-        softcap: float | None,
-        window: int | None,
-    ) -> tuple[Tensor, Tensor]:
+    def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerOptions) -> tuple[Tensor, Tensor]:
         """Attention of one layer: out [Q, Hq, D] like q, lse [Q, Hq] float32."""
         for name, tensor in (("k", k), ("v", v)):
             if tensor.stride(-1) != 1:
@@ -125,9 +115,7 @@ class TritonBackend:
         for tile in reversed(TILES):
             units = capacity.units if fixed else len(self._work.units[tile])
             if units:
-                self._launch_units(
-                    tile, units, (q, k, v, out, lse), is_first, scale, softcap, window
-                )
+                self._launch_units(tile, units, (q, k, v, out, lse), is_first, layer)
                 is_first = False
         if fixed or (self._work.rows[2] != 1).any():
             self._launch_merge(capacity.rows if fixed else len(q), out, lse)
@@ -155,12 +143,10 @@ class TritonBackend:
         units: int,
         tensors: tuple[Tensor, ...],
         is_first: bool,
-        scale: float,
-        softcap: float | None,
-        window: int | None,
+        layer: LayerOptions,
     ) -> None:
         q, k, v, out, lse = tensors
-        heads, on_device = self.heads, self._buffer.on_device
+        heads, on_device, softcap = self.heads, self._buffer.on_device, layer.softcap
         config = self.config.tiles[tile]
         block_d = max(16, triton.next_power_of_2(heads.head_dim))
         block_n = config.tile_bytes // (block_d * heads.itemsize)
@@ -173,11 +159,11 @@ class TritonBackend:
             on_device["tokens"], on_device["tokens"].stride(0),
             on_device["rows"], on_device["rows"].stride(0),
             *q.stride()[:2], *k.stride()[:2], *v.stride()[:2],
-            heads.num_kv_heads, scale * LOG2_E,
-            0.0 if softcap is None else softcap * LOG2_E, window or 0,
+            heads.num_kv_heads, layer.scale * LOG2_E,
+            0.0 if softcap is None else softcap * LOG2_E, layer.window or 0,
             GROUP=heads.group, TILE=tile, BLOCK_N=min(128, max(16, block_n)),
             HEAD_DIM=heads.head_dim, BLOCK_D=block_d,
-            SOFTCAP=softcap is not None, WINDOW=window is not None,
+            SOFTCAP=softcap is not None, WINDOW=layer.window is not None,
             PRECISION="ieee" if heads.itemsize == 4 else "tf32", FAST=not self.is_interpreted,
             STAGES=config.stages, GATHER_STAGES=config.gather_stages,
             PDL=self._pdl, CHAINED=self._pdl and not is_first, **options,
