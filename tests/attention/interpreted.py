@@ -2,7 +2,8 @@
 
 Not collected by itself: test_triton.py runs it in a process of its own with TRITON_INTERPRET=1,
 which has to be set before the kernels are imported. A program costs about a tenth of a second, so
-shapes are small. The interpreter multiplies bf16 wrongly, hence float16 and float32 only.
+shapes are small. The interpreter multiplies bf16 wrongly, hence float16 and float32 only; fp8's NaN
+it reads as 480, so there the poison is a large number.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ramify.attention.plan.fused import FusedTuning
 from ramify.attention.reference import tree_attention_ref
 from ramify.core.forest import Forest
 from ramify.testing.compare import assert_within_budget
+from ramify.testing.fp8 import FP8, quantise
 from ramify.testing.inputs import AttentionInputs, make_inputs
 from ramify.testing.trees import RandomForestSpec, TreeCase, prefill, random_forest
 
@@ -27,10 +29,21 @@ LONG = dataclasses.replace(SMALL, max_nodes=5, max_length=160, num_rows=9)
 
 
 def open_op(
-    x: AttentionInputs, method: str = "auto", softcap: float | None = None
+    x: AttentionInputs,
+    method: str = "auto",
+    softcap: float | None = None,
+    kv_dtype: torch.dtype | None = None,
 ) -> TreeAttention:
-    heads = (x.q.shape[1], x.k.shape[1], x.q.shape[2])
-    op = TreeAttention(*heads, dtype=x.q.dtype, method=method, backend="triton", softcap=softcap)
+    op = TreeAttention(
+        num_q_heads=x.q.shape[1],
+        num_kv_heads=x.k.shape[1],
+        head_dim=x.q.shape[2],
+        dtype=x.q.dtype,
+        method=method,
+        backend="triton",
+        softcap=softcap,
+        kv_dtype=kv_dtype,
+    )
     # a grid small enough that plans of this size are cut
     op._backend.tuning = FusedTuning(num_sms=2, min_unit_tokens=64, idle_unit_tokens=64)
     return op
@@ -94,6 +107,33 @@ def test_heads_and_precisions(heads: tuple[int, int, int, torch.dtype]) -> None:
         case, num_q_heads=q_heads, num_kv_heads=kv_heads, head_dim=head_dim, dtype=dtype
     )
     check(case, x)
+
+
+FP8_CASES: dict[str, tuple[TreeCase, int, int, torch.dtype, dict]] = {
+    "short_runs": (random_forest(1, SMALL), 4, 2, torch.float16, {}),
+    "long_runs": (random_forest(6, LONG), 2, 2, torch.float32, {"window": 40, "softcap": 20.0}),
+    "widest_tile": (prefill(prompt=150, chunk=70), 8, 1, torch.float16, {"softcap": 5.0}),
+}
+
+
+@pytest.mark.parametrize("case", FP8_CASES.values(), ids=FP8_CASES)
+def test_fp8_keys_and_values(case: tuple[TreeCase, int, int, torch.dtype, dict]) -> None:
+    tree, q_heads, kv_heads, dtype, options = case
+    plain = make_inputs(
+        tree, num_q_heads=q_heads, num_kv_heads=kv_heads, head_dim=16, dtype=dtype, strided=True
+    )
+    x = quantise(plain)
+    op = open_op(plain, softcap=options.get("softcap"), kv_dtype=FP8)
+    op.plan(tree.forest)
+    scales = {"k_scale": x.k_scale, "v_scale": x.v_scale}
+    out, lse = op.run(x.q, x.k, x.v, window=options.get("window"), **scales)
+    y = x.dequantised()
+    exact, naive = (
+        tree_attention_ref(z.q, z.k, z.v, tree.forest, **options) for z in (y, y.to(torch.float32))
+    )
+    assert_within_budget(out, exact[0], naive[0].to(out.dtype), name="out", factor=4.0)
+    # logits are sums of exact products in float32, whatever the inputs
+    assert_within_budget(lse, exact[1], naive[1], name="lse", factor=8.0)
 
 
 def test_a_chunk_of_many_rows_takes_the_widest_tile() -> None:

@@ -8,12 +8,19 @@ import torch
 from torch import Tensor
 
 from ramify.attention.backends import LayerOptions, open_backend
+from ramify.attention.checks import (
+    FP8,
+    check_dtypes,
+    check_heads,
+    check_scale,
+    check_shapes,
+    check_tensor,
+    check_window,
+)
 from ramify.attention.plan import AttentionPlan, HeadShape, PlanReport, build_plan, explain
 from ramify.attention.plan.build import check_method
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest import Forest
-
-DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 class TreeAttention:
@@ -21,12 +28,13 @@ class TreeAttention:
 
     Args:
         num_q_heads, num_kv_heads, head_dim: Hq a multiple of Hkv; D even.
-        dtype: of q, k and v: bfloat16, float16, float32 or float64.
+        dtype: of q and out: bfloat16, float16, float32 or float64.
         device: where q, k and v live.
         method: auto, per_branch, node, node_chunk, flatten or fused.
         backend: auto, triton, cpu or reference.
         scale: multiplies q . k; default 1 / sqrt(D).
         softcap: if given, logits become softcap * tanh(logits / softcap).
+        kv_dtype: of k and v: None for `dtype`, or float8_e4m3fn with scales per KV head.
     Raises:
         InputError: an argument out of range.
         BackendUnavailable: the backend cannot run here.
@@ -43,8 +51,10 @@ class TreeAttention:
         backend: str = "auto",
         scale: float | None = None,
         softcap: float | None = None,
+        kv_dtype: torch.dtype | None = None,
     ) -> None:
-        _check_heads(num_q_heads, num_kv_heads, head_dim, dtype)
+        check_heads(num_q_heads, num_kv_heads, head_dim)
+        check_dtypes(dtype, kv_dtype)
         check_method(method)
         if softcap is not None and not softcap > 0:
             raise InputError(expected_got("softcap", "None or above 0", softcap))
@@ -54,14 +64,21 @@ class TreeAttention:
             num_q_heads=num_q_heads,
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
-            itemsize=dtype.itemsize,
+            itemsize=(kv_dtype or dtype).itemsize,
         )
         self.dtype = dtype
+        self.kv_dtype = kv_dtype or dtype
         self.device = torch.device(device)
         self.method = method
         self.scale = head_dim**-0.5 if scale is None else scale
         self.softcap = softcap
         self._backend, self.backend_reason = open_backend(backend, self.heads, self.device)
+        self._ones: Tensor | None = None  # the default scale of fp8
+        if self.kv_dtype == FP8:
+            if not self._backend.reads_fp8:
+                wanted = f"None for backend {self.backend} on this device"
+                raise InputError(expected_got("kv_dtype", wanted, FP8))
+            self._ones = torch.ones(num_kv_heads, device=self.device)
         self._plan: AttentionPlan | None = None
 
     @property
@@ -88,7 +105,13 @@ class TreeAttention:
         return self._plan
 
     def run(
-        self, q: Tensor, k: Tensor, v: Tensor, window: int | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window: int | None = None,
+        k_scale: Tensor | None = None,
+        v_scale: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Attention of one layer.
 
@@ -98,6 +121,8 @@ class TreeAttention:
                 forest may hold anything.
             window: if given, a row whose own token is at position p sees positions above
                 p - window only.
+            k_scale, v_scale: [Hkv] float32, with kv_dtype float8_e4m3fn only: k stands for
+                k * k_scale, head by head, and v for v * v_scale. Default ones.
         Returns:
             out [Q, Hq, D] like q; lse [Q, Hq], natural log, float32 (float64 for float64 inputs).
             A row that sees nothing gives 0 and -inf.
@@ -106,9 +131,14 @@ class TreeAttention:
         """
         plan = self._planned()
         self._check_inputs(plan, q, k, v)
-        if window is not None and window < 1:
-            raise InputError(expected_got("window", "None or at least 1", window))
-        layer = LayerOptions(scale=self.scale, softcap=self.softcap, window=window)
+        check_window(window)
+        layer = LayerOptions(
+            scale=self.scale,
+            softcap=self.softcap,
+            window=window,
+            k_scale=self._scale_of("k_scale", k_scale),
+            v_scale=self._scale_of("v_scale", v_scale),
+        )
         return self._backend.run(q, k, v, layer)
 
     def explain(self, *, bandwidth_bytes_per_s: float = 20e9) -> PlanReport:
@@ -121,30 +151,17 @@ class TreeAttention:
         return self._plan
 
     def _check_inputs(self, plan: AttentionPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
-        shape = (plan.num_rows, self.heads.num_q_heads, self.heads.head_dim)
-        if tuple(q.shape) != shape:
-            raise InputError(expected_got("q", f"shape {list(shape)}", list(q.shape)))
-        tail = (self.heads.num_kv_heads, self.heads.head_dim)
-        for name, pool in (("k", k), ("v", v)):
-            if pool.dim() != 3 or tuple(pool.shape[1:]) != tail:
-                wanted = f"shape [num_slots, {tail[0]}, {tail[1]}]"
-                raise InputError(expected_got(name, wanted, list(pool.shape)))
-            if len(pool) < plan.end_slot:
-                raise InputError(expected_got(name, f"{plan.end_slot} slots or more", len(pool)))
-        for name, tensor in (("q", q), ("k", k), ("v", v)):
-            if tensor.dtype != self.dtype:
-                raise InputError(expected_got(name, self.dtype, tensor.dtype))
-            if tensor.device.type != self.device.type:
-                raise InputError(expected_got(name, f"device {self.device}", tensor.device))
+        check_shapes(plan, self.heads, q, k, v)
+        check_tensor("q", q, self.dtype, self.device)
+        check_tensor("k", k, self.kv_dtype, self.device)
+        check_tensor("v", v, self.kv_dtype, self.device)
 
-
-def _check_heads(num_q_heads: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype) -> None:
-    if num_kv_heads < 1:
-        raise InputError(expected_got("num_kv_heads", "at least 1", num_kv_heads))
-    if num_q_heads < 1 or num_q_heads % num_kv_heads:
-        wanted = f"a multiple of num_kv_heads = {num_kv_heads}"
-        raise InputError(expected_got("num_q_heads", wanted, num_q_heads))
-    if head_dim < 2 or head_dim % 2:
-        raise InputError(expected_got("head_dim", "an even number, at least 2", head_dim))
-    if dtype not in DTYPES:
-        raise InputError(expected_got("dtype", ", ".join(map(str, DTYPES)), dtype))
+    def _scale_of(self, name: str, scale: Tensor | None) -> Tensor | None:
+        """The checked scale of fp8 K or V, None for other K and V."""
+        if scale is None:
+            return self._ones
+        if self._ones is None:
+            wanted = f"None without kv_dtype {FP8}"
+            raise InputError(expected_got(name, wanted, f"a tensor with {self.kv_dtype}"))
+        check_scale(name, scale, self.heads, self.device)
+        return scale.contiguous()

@@ -62,14 +62,18 @@ def tree_attention_ref(
     scale: float | None = None,
     softcap: float | None = None,
     window: int | None = None,
+    k_scale: Tensor | None = None,
+    v_scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attention of every row over the tokens it sees, in the precision of the inputs.
+    """Attention of every row over the tokens it sees, in the precision of q.
 
     Args:
-        q: [Q, Hq, D]; k, v: [num_slots, Hkv, D]. Slots that no row sees may hold anything.
+        q: [Q, Hq, D]; k, v: [num_slots, Hkv, D], of q's dtype or narrower. Slots that no row sees
+            may hold anything.
         scale: multiplies q . k; default 1 / sqrt(D).
         softcap: logits become softcap * tanh(logits / softcap).
         window: see `visibility_ref`.
+        k_scale, v_scale: [Hkv], k and v stand for k * k_scale and v * v_scale; default ones.
     Returns:
         out [Q, Hq, D] like q and lse [Q, Hq], natural log; a row that sees nothing gives 0, -inf.
     """
@@ -81,8 +85,8 @@ def tree_attention_ref(
         end = begin + ROWS_AT_ONCE
         mask = visible[begin:end]
         live = mask.any(dim=0)
-        keys = k[slots[live]].repeat_interleave(group, dim=1)
-        values = v[slots[live]].repeat_interleave(group, dim=1)
+        keys = _dequantised(k[slots[live]], k_scale, q.dtype).repeat_interleave(group, dim=1)
+        values = _dequantised(v[slots[live]], v_scale, q.dtype).repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,thd->qht", q[begin:end], keys) * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
@@ -92,6 +96,11 @@ def tree_attention_ref(
         weight = torch.softmax(scores, dim=-1).masked_fill(hidden, 0.0)
         out[begin:end] = torch.einsum("qht,thd->qhd", weight, values)
     return out, lse
+
+
+def _dequantised(tokens: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """[T, Hkv, D] of a pool as the numbers they stand for."""
+    return tokens.to(dtype) if scale is None else tokens.to(dtype) * scale.to(dtype)[:, None]
 
 
 def merge_partials_ref(

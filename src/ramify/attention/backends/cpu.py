@@ -3,7 +3,7 @@
 Rows are packed (row x group) per KV head, so a tile is one batched product over the KV heads for
 q . k and one for p . v, with K and V in place in the pool. Partial results fold into one running
 maximum, sum and output per row, in a fixed order: the same plan gives the same bits.
-16-bit inputs are computed in float32, float64 in float64.
+16-bit and fp8 inputs are computed in float32, float64 in float64; the scales of fp8 meet q and out.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class CpuBackend(Backend):
     """Executes plans on the CPU; see the module's docstring."""
 
     name = "cpu"
+    reads_fp8 = True
 
     def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
         """Take the plan of the coming runs; the first run with a window makes its schedule."""
@@ -62,7 +63,7 @@ class CpuBackend(Backend):
                 _fold_tile(state, rows, keys, values)
         for batch in schedule.batches:
             _fold_batch(state, batch, self._gather(k, batch), self._gather(v, batch))
-        return self._finish(state, q)
+        return self._finish(state, q, layer)
 
     def _scheduled(self, window: int | None) -> Schedule:
         if window not in self._schedules:
@@ -74,7 +75,10 @@ class CpuBackend(Backend):
         num_rows, _, head_dim = q.shape
         shape = (num_rows, self.heads.num_kv_heads, self.heads.group, head_dim)
         ordered = q.index_select(0, self._order).view(shape).transpose(0, 1)
-        packed = (ordered.to(dtype) * layer.scale).reshape(shape[1], -1, head_dim)
+        packed = ordered.to(dtype) * layer.scale
+        if layer.k_scale is not None:
+            packed = packed * layer.k_scale[:, None, None, None]
+        packed = packed.reshape(shape[1], -1, head_dim)
         return _State(
             q=packed,
             acc=torch.zeros_like(packed),
@@ -104,9 +108,11 @@ class CpuBackend(Backend):
         by_head = part.to(_computing_dtype(pool)).transpose(0, 1).contiguous()
         return by_head.view(len(by_head) * batch.size, -1, part.shape[-1])
 
-    def _finish(self, state: _State, q: Tensor) -> tuple[Tensor, Tensor]:
+    def _finish(self, state: _State, q: Tensor, layer: LayerOptions) -> tuple[Tensor, Tensor]:
         shape = (self.heads.num_kv_heads, len(q), self.heads.group)
         out = state.acc / state.total.where(state.total > 0, 1.0)
+        if layer.v_scale is not None:
+            out = out * layer.v_scale[:, None, None]
         out = out.view(*shape, q.shape[2]).transpose(0, 1).reshape(q.shape)
         # a row without tokens has total 0, hence -inf
         lse = (state.best + state.total.log()).view(shape).transpose(0, 1).reshape(q.shape[:2])

@@ -15,6 +15,7 @@ class ReferenceBackend(Backend):
     """Explicit masks, no plan: slow, in float32 at least. Counts each row's path as read."""
 
     name = "reference"
+    reads_fp8 = True
 
     def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
         """Keep the forest; the plan is not used."""
@@ -25,12 +26,14 @@ class ReferenceBackend(Backend):
         dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
         out, lse = tree_attention_ref(
             q.to(dtype),
-            k.to(dtype),
-            v.to(dtype),
+            k,
+            v,
             self._forest,
             scale=layer.scale,
             softcap=layer.softcap,
             window=layer.window,
+            k_scale=layer.k_scale,
+            v_scale=layer.v_scale,
         )
         seen = self._forest.path_len
         if layer.window is not None:

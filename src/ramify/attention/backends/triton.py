@@ -72,7 +72,10 @@ class TritonBackend(Backend):
         super().__init__(heads, device)
         self.config = config or LaunchConfig()
         self.tuning = FusedTuning()
+        self.reads_fp8 = True
         if device.type == "cuda":
+            # older GPUs have no instruction that widens e4m3
+            self.reads_fp8 = torch.cuda.get_device_capability(device) >= (8, 9)
             num_sms = torch.cuda.get_device_properties(device).multi_processor_count
             self.tuning = FusedTuning(num_sms=num_sms)
         self._buffer = PlanBuffer(device)
@@ -149,7 +152,7 @@ class TritonBackend(Backend):
         heads, on_device, softcap = self.heads, self._buffer.on_device, layer.softcap
         config = self.config.tiles[tile]
         block_d = max(16, triton.next_power_of_2(heads.head_dim))
-        block_n = config.tile_bytes // (block_d * heads.itemsize)
+        block_n = config.tile_bytes // (block_d * q.itemsize)
         options: dict[str, Any] = {"num_warps": config.num_warps}
         if not self.is_interpreted:
             options |= {"maxnreg": config.max_registers, "launch_pdl": self._pdl and not is_first}
@@ -158,13 +161,15 @@ class TritonBackend(Backend):
             on_device[unit_name(tile)], on_device["pieces"],
             on_device["tokens"], on_device["tokens"].stride(0),
             on_device["rows"], on_device["rows"].stride(0),
+            layer.k_scale, layer.v_scale,
             *q.stride()[:2], *k.stride()[:2], *v.stride()[:2],
             heads.num_kv_heads, layer.scale * LOG2_E,
             0.0 if softcap is None else softcap * LOG2_E, layer.window or 0,
             GROUP=heads.group, TILE=tile, BLOCK_N=min(128, max(16, block_n)),
             HEAD_DIM=heads.head_dim, BLOCK_D=block_d,
             SOFTCAP=softcap is not None, WINDOW=layer.window is not None,
-            PRECISION="ieee" if heads.itemsize == 4 else "tf32", FAST=not self.is_interpreted,
+            FP8=layer.k_scale is not None,
+            PRECISION="ieee" if q.dtype == torch.float32 else "tf32", FAST=not self.is_interpreted,
             STAGES=config.stages, GATHER_STAGES=config.gather_stages,
             PDL=self._pdl, CHAINED=self._pdl and not is_first, **options,
         )  # fmt: skip

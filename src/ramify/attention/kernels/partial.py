@@ -6,6 +6,8 @@ Grid         (W * Hkv,): work unit w = pid // Hkv for KV head pid % Hkv, costly 
 Tile         TILE = 16, 32, 64 or 128 packed rows x query heads per KV head (GQA), one launch each
 KV           spans: consecutive slots, BLOCK_N at a time; tokens: short pieces gathered by an index
              list, many nodes in one tile, hidden from rows outside [lo, hi)
+fp8          K and V widen to q's dtype in registers; their scales, one a KV head, meet the logits'
+             scale and the finished output
 Traffic      K and V of the unit's tokens once; q once; partials 4 * (D + 1) bytes a row and head.
              A row that no other unit touches is finished here and leaves no partial.
 Determinism  a unit folds its tokens in a fixed order; no atomics
@@ -36,6 +38,7 @@ def _fold(
     MASKED: tl.constexpr, SOFTCAP: tl.constexpr, PRECISION: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Fold BLOCK_N tokens into the running softmax; scores are in log2 units."""
+    k, v = k.to(q.dtype), v.to(q.dtype)  # fp8 fits 16 bits without loss
     score = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale_log2
     if SOFTCAP:
         # softcap * tanh(s / softcap) by exp2; both constants carry the factor log2(e)
@@ -65,11 +68,12 @@ def partial_kernel(
     piece_ptr,                      # [P, 8] int32: slot, length, lo, hi, position, causal, -, -
     token_ptr, token_stride,        # [4, T] int32: slot, lo, hi, position
     row_ptr, row_stride,            # [3, Q] int32: user's row, position, number of partials
+    k_scale_ptr, v_scale_ptr,       # [Hkv] fp32 twice, for fp8 K and V only
     q_row, q_head, k_slot, k_head, v_slot, v_head,  # strides in elements
     num_kv_heads, scale_log2, softcap, window,
     GROUP: tl.constexpr, TILE: tl.constexpr, BLOCK_N: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    SOFTCAP: tl.constexpr, WINDOW: tl.constexpr, PRECISION: tl.constexpr,
+    SOFTCAP: tl.constexpr, WINDOW: tl.constexpr, FP8: tl.constexpr, PRECISION: tl.constexpr,
     FAST: tl.constexpr, STAGES: tl.constexpr, GATHER_STAGES: tl.constexpr,
     # kinds of a unit's rows: 1 finished here, 2 with a partial result, 3 both, 0 no work
     PDL: tl.constexpr,              # let the next launch start beside this one
@@ -105,6 +109,9 @@ def partial_kernel(
         q = tl.load(q_ptr + q_offs[:, None] + offs_d[None, :], mask=q_mask, other=0.0)
         k_base = k_ptr + head * k_head + offs_d[None, :]
         v_base = v_ptr + head * v_head + offs_d[None, :]
+        if FP8:
+            # one KV head a program, so its scale goes through the logits' scale
+            scale_log2 = scale_log2 * tl.load(k_scale_ptr + head)
         best = tl.full([TILE], -float("inf"), tl.float32)
         total = tl.zeros([TILE], tl.float32)
         acc = tl.zeros([TILE, BLOCK_D], tl.float32)
@@ -170,6 +177,8 @@ def partial_kernel(
 
         some = total > 0.0
         acc = acc / tl.where(some, total, 1.0)[:, None]
+        if FP8:
+            acc = acc * tl.load(v_scale_ptr + head)
         # ln 2 turns log2 units into natural ones; a row that saw nothing gives 0 and -inf
         lse = tl.where(some, (best + tl.log2(tl.where(some, total, 1.0))) * 0.6931471805599453,
                        -float("inf"))  # fmt: skip

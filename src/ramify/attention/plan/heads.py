@@ -12,7 +12,7 @@ class HeadShape:
     num_q_heads: int
     num_kv_heads: int
     head_dim: int
-    itemsize: int  # bytes of one stored element
+    itemsize: int  # bytes of one stored element of K or V; q and out may be wider
 
     @property
     def group(self) -> int:
