@@ -1,13 +1,20 @@
-"""Beam search against transformers' generate(num_beams=...) on tiny models of random weights."""
+"""Beam search against transformers' generate(num_beams=...) on tiny models of random weights.
+
+The models run in float64. In float32 the two sides, which batch differently, would disagree by
+what the BLAS of the machine makes of either shape; in float64 they round to the same float32
+logits, and what is left is that transformers adds up log-probabilities in float32.
+"""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ramify.core.params import BeamSearchParams
-from ramify.search.beam import BeamSearch
+from ramify.search.beam import BeamSearch, Hypothesis
 from ramify.testing.scripted import ScriptedModel, run_controller
 
 VOCAB = 20
@@ -15,6 +22,7 @@ EOS = {"no_eos": (), "one_eos": (2,), "three_eos": (2, 7, 9)}
 WIDTHS = (4, 3, 2, 4, 2, 3, 4, 2)
 MAX_TOKENS = (24, 16, 24, 9, 24, 1, 24, 14)
 PENALTIES = (1.0, 0.0, -0.7, 2.0, 0.6, 1.3, 0.0, 1.0)
+EPS = torch.finfo(torch.float32).eps
 
 
 def tiny_model(seed: int) -> LlamaForCausalLM:
@@ -29,7 +37,7 @@ def tiny_model(seed: int) -> LlamaForCausalLM:
         max_position_embeddings=64,
         initializer_range=1.0,
     )
-    return LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(config).double().eval()
 
 
 def scripted(model: LlamaForCausalLM, eos: tuple[int, ...]) -> ScriptedModel:
@@ -98,11 +106,31 @@ def test_same_sequences_and_scores_as_transformers(
         assert run.finish is not None
         nodes = run.finish.outputs
         assert [run.tree.completion_ids(n) for n in nodes] == [ids for ids, _ in expected], params
-        scores = [score for _, score in expected]
-        assert [run.tree[n].score for n in nodes] == pytest.approx(scores, abs=1e-5)
+        for node, (ids, score) in zip(nodes, expected, strict=True):
+            # a sum of float32 log-probabilities: one rounding for each of its numbers
+            assert run.tree[node].score == pytest.approx(score, rel=EPS * len(ids), abs=0.0)
         assert [controller.hypotheses[n].finish_reason for n in nodes] == [
             "stop" if ids[-1] in eos else "length" for ids, _ in expected
         ]
+
+
+@pytest.mark.parametrize("eos", EOS.values(), ids=EOS)
+def test_no_case_hangs_on_a_near_tie(eos: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else rounding would choose between beams, and equal sequences would be luck."""
+    gaps: list[float] = []
+    rank = BeamSearch._candidates
+
+    def ranked(search: BeamSearch) -> list[Hypothesis]:
+        found = rank(search)
+        sums = [candidate.cumulative_logprob for candidate in found]
+        gaps.extend((better - worse) / -worse for better, worse in pairwise(sums))
+        return found
+
+    monkeypatch.setattr(BeamSearch, "_candidates", ranked)
+    for case in range(len(PENALTIES)):
+        controller = BeamSearch(beam_params(case, "never"), eos)
+        run_controller(scripted(tiny_model(case), eos), controller, tuple(prompt_of(case)))
+    assert min(gaps) > 10 * EPS * max(MAX_TOKENS)
 
 
 def test_the_cases_tell_the_stopping_rules_apart() -> None:
