@@ -58,6 +58,17 @@ def test_a_recorded_tree_by_path(tmp_path, run_json):
     assert (row["num_rows"], row["unique_tokens"]) == (2, 10)
 
 
+def test_recorded_drafts_by_path(tmp_path, run_json, fails):
+    path = tmp_path / "drafts.json"
+    records = [{"prompt": "", "Accept_length": [2, 1, 3]}]
+    path.write_text(json.dumps({"Tree_Structure": [[0], [0, 0], [1]], "Records": records}))
+    argv = ("bench", "attention", "--workload", str(path), "--prompt-tokens", "20", *SMALL)
+    (row,) = run_json(*argv, "--iteration", "2", "--providers", "ramify:node")["rows"]
+    # 20 + 2 + 1 tokens of context, four drafted
+    assert (row["num_rows"], row["unique_tokens"]) == (4, 27)
+    assert "iteration" in fails(*argv, "--iteration", "3")
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -10,7 +10,7 @@ import pytest
 
 from ramify.attention.plan import METHODS, HeadShape, build_plan, explain
 from ramify.cli.main import main
-from ramify.cli.shapes import forest_of_recorded, forest_of_shape
+from ramify.cli.shapes import forest_of_shape, recorded_shape
 from ramify.search.recorded import load_recorded_trees
 from ramify.testing import trees
 
@@ -85,7 +85,7 @@ def workload(tmp_path):
 def test_recorded_tree_at_an_iteration(workload):
     (tree,) = load_recorded_trees(workload)
     for iteration in range(tree.num_iterations):
-        forest = forest_of_recorded(tree, iteration)
+        forest = recorded_shape(workload, 0, iteration).forest(room=0)
         assert forest.num_rows == tree.rows_at(iteration)
         assert forest.unique_tokens == tree.live_tokens_at(iteration)
         # paths have no gaps: every row stands where the clock does

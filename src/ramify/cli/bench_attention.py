@@ -13,13 +13,19 @@ from ramify.bench.attention.plot import plot_rows
 from ramify.bench.attention.providers import names_of
 from ramify.bench.attention.rows import AttentionRow, PlanRow
 from ramify.bench.attention.run import Settings, bench_attention
-from ramify.bench.attention.shapes import Case, Heads, parse_levels, recorded_state, suite
-from ramify.bench.attention.summary import Verdict, geometric_means, verdicts
+from ramify.bench.attention.shapes import Case, Heads, parse_levels
+from ramify.bench.attention.suites import suite
+from ramify.bench.attention.summary import (
+    Verdict,
+    geometric_means,
+    slower_than_a_peer,
+    verdicts,
+)
 from ramify.bench.env import environment
 from ramify.bench.rows import append_rows
 from ramify.cli.options import BenchAttentionOptions
 from ramify.cli.output import Output
-from ramify.cli.shapes import recorded_tree
+from ramify.cli.shapes import recorded_shape
 from ramify.core.errors import InputError, expected_got
 
 DEFAULT_SUITES = ("fasttree", "deft")
@@ -72,9 +78,8 @@ def _cases(options: BenchAttentionOptions) -> list[Case]:
     heads = _heads(options)
     cases = [Case(suite="shape", tree=parse_levels(shape), heads=heads) for shape in options.shape]
     if options.workload is not None:
-        name = f"{options.workload.name} tree {options.tree} iteration {options.iteration}"
-        recorded = recorded_tree(options.workload, options.tree)
-        tree = recorded_state(recorded, options.iteration, name)
+        where = (options.workload, options.tree, options.iteration)
+        tree = recorded_shape(*where, prompt_tokens=options.prompt_tokens)
         cases.append(Case(suite="workload", tree=tree, heads=heads))
     suites = options.suite or (() if cases else DEFAULT_SUITES)
     return [*(case for name in suites for case in suite(name)), *cases]
@@ -130,7 +135,7 @@ def _table(rows: Sequence[AttentionRow]) -> Table:
             table.add_row(row.provider, row.status, *[""] * 7)
             continue
         table.add_row(
-            row.provider + (f" ({row.method})" if row.provider.endswith(":auto") else ""),
+            row.provider + (f" ({row.method})" if ":auto" in row.provider else ""),
             *(_number(x) for x in (row.p50_us, row.p20_us, row.p80_us, row.pct_of_floor)),
             *(_number(x) for x in (row.unique_gb_per_s, row.plan_step_us, row.plan_host_us)),
             "" if row.error_ratio is None else f"{row.error_ratio:.2f}",
@@ -159,6 +164,12 @@ def _conclude(rows: Sequence[AttentionRow], found: Sequence[Verdict], out: Outpu
     out.say(table)
     for name, (mean, count) in geometric_means(found).items():
         out.say(f"geometric mean over the best peer, {name}: {mean:.2f}x ({count} cases)")
+    for one in slower_than_a_peer(found):
+        assert one.peer is not None
+        out.say(
+            f"slower than {one.peer.provider}: {one.suite} {one.heads} {one.shape}, "
+            f"{one.speedup:.2f}x"
+        )
     if rows:
         out.say(
             f"copy {rows[0].copy_gb_per_s:.0f} GB/s, gemm {rows[0].gemm_tflop_per_s:.1f} TFLOP/s, "

@@ -139,21 +139,31 @@ class BenchAttentionOptions(_Common):
     suite: tuple[str, ...] = field(
         default=(),
         metadata={
-            "help": "fasttree, deft, forest, long, flat or spec (default: fasttree deft, unless "
-            "shapes or a workload are given)"
+            "help": "fasttree, deft, forest, long, flat, lean or spec (default: fasttree deft, "
+            "unless shapes or a workload are given)"
         },
     )
     shape: tuple[str, ...] = field(
-        default=(), metadata={"help": "nodes per level x tokens per node, as in 1,20x4000,200"}
+        default=(),
+        metadata={
+            "help": "nodes per level x tokens per node, as in 1,20x4000,200; ~0.1 behind it makes "
+            "sizes unequal, +draft64 adds a draft tree to every leaf"
+        },
     )
     heads: str = field(default="32/8", metadata={"help": "query/KV heads of shapes and workloads"})
     head_dim: int = field(default=128, metadata={"help": "dimension of a head, likewise"})
-    workload: Path | None = field(default=None, metadata={"help": "a file of recorded trees"})
-    tree: int = field(default=0, metadata={"help": "which complete tree of the workload"})
+    workload: Path | None = field(
+        default=None, metadata={"help": "a file of recorded trees or of recorded drafts"}
+    )
+    tree: int = field(default=0, metadata={"help": "which complete tree or record of the workload"})
     iteration: int = field(default=0, metadata={"help": "its decode iteration"})
+    prompt_tokens: int = field(default=1000, metadata={"help": "prompt of recorded drafts"})
     providers: tuple[str, ...] = field(
-        default=("all",),
-        metadata={"help": "ours, peers, all, or names such as ramify:auto flashinfer:decode"},
+        default=("ours", "peers"),
+        metadata={
+            "help": "ours, peers (without torch:flex, which compiles for every shape), all (with "
+            "it), or names such as ramify:auto flashinfer:decode ramify:fused@triton"
+        },
     )
     device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
     dtype: str = field(

@@ -10,7 +10,7 @@ from rich.table import Table
 from ramify.attention.plan import METHODS, AttentionPlan, HeadShape, PlanReport, build_plan, explain
 from ramify.cli.options import PlanOptions
 from ramify.cli.output import Output
-from ramify.cli.shapes import forest_of_recorded, forest_of_shape, recorded_tree
+from ramify.cli.shapes import forest_of_shape, recorded_shape
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest import Forest
 
@@ -67,9 +67,8 @@ def _forest(options: PlanOptions) -> tuple[Forest, str]:
         return forest_of_shape(shape), shape
     if options.shape is not None:
         raise InputError(expected_got("shape, workload", "one of the two", "both"))
-    recorded = recorded_tree(options.workload, options.tree)
-    title = f"{options.workload.name} tree {options.tree} iteration {options.iteration}"
-    return forest_of_recorded(recorded, options.iteration), title
+    state = recorded_shape(options.workload, options.tree, options.iteration)
+    return state.forest(room=0), state.name
 
 
 def _headline(title: str, forest: Forest, heads: HeadShape) -> str:

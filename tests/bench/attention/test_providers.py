@@ -13,6 +13,7 @@ from ramify.attention.reference import merge_partials_ref
 from ramify.bench.attention.check import FACTOR, error_ratio, make_oracle
 from ramify.bench.attention.problem import make_problem
 from ramify.bench.attention.providers import (
+    BY_BACKEND,
     OURS,
     PEERS,
     PROVIDERS,
@@ -81,7 +82,7 @@ def test_nodes_merge_to_the_whole(any_problem):
     torch.testing.assert_close(merged, make_oracle(any_problem).exact)
 
 
-@pytest.mark.parametrize("name", [*OURS, "torch:flex", "torch:sdpa", "ramify:reference"])
+@pytest.mark.parametrize("name", [*OURS, "torch:flex", "torch:sdpa", "ramify:per_branch@reference"])
 def test_providers_on_a_cpu_are_right(name, any_problem):
     prepared = open_provider(name).prepare(any_problem)
     prepared.plan()
@@ -114,6 +115,14 @@ def test_groups_and_names():
     assert names_of(["ours"]) == ["ramify:auto", *(f"ramify:{method}" for method in METHODS)]
     assert names_of(["torch:sdpa", "peers"])[0] == "torch:sdpa"
     assert len(names_of(["all", "ours", "torch:flex"])) == len(OURS) + len(PEERS)
-    assert set(names_of(["all"])) | {"ramify:reference"} == set(PROVIDERS)
+    assert set(names_of(["all"])) | set(BY_BACKEND) == set(PROVIDERS)
+    assert set(names_of(["all"])) - set(names_of(["ours", "peers"])) == {"torch:flex"}
     with pytest.raises(InputError, match="ramify:auto"):
         names_of(["vllm"])
+
+
+def test_a_backend_may_be_named(problem):
+    assert names_of(["ramify:node@cpu"]) == ["ramify:node@cpu"]
+    prepared = open_provider("ramify:node@cpu").prepare(problem)
+    prepared.plan()
+    assert (prepared.facts().backend, prepared.facts().method) == ("cpu", "node")

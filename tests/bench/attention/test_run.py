@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from ramify.attention import TreeAttention, build_plan
-from ramify.bench.attention import providers
+from ramify.bench.attention import providers, run
 from ramify.bench.attention.growing import GrowingTree, bench_plan
 from ramify.bench.attention.plot import plot_rows
 from ramify.bench.attention.providers.base import Facts, Prepared
 from ramify.bench.attention.rows import read_json
 from ramify.bench.attention.run import Settings, bench_attention
 from ramify.bench.attention.shapes import Heads
-from ramify.bench.attention.summary import geometric_means, verdicts
+from ramify.bench.attention.summary import geometric_means, slower_than_a_peer, verdicts
 from ramify.bench.attention.timers import WallTimer, timed_plan
 from ramify.bench.env import environment
 from ramify.bench.rows import append_rows
@@ -130,6 +130,26 @@ def test_verdicts_compare_auto_with_the_fastest_peer(case):
     assert second.speedup == 12.0 and third.speedup is None
     (mean, count) = geometric_means([first, second, third])["32/8, sharing above 2"]
     assert mean == pytest.approx(6.0) and count == 2
+    assert slower_than_a_peer([first, second, third]) == []
+
+
+def test_cases_lost_are_listed_worst_first(case):
+    (row,) = bench_attention([case], ["ramify:auto"], SETTINGS)
+    rows = [
+        replace(row, shape=shape, provider=provider, p50_us=p50_us)
+        for shape, ours, peer in (("a", 10.0, 9.0), ("b", 10.0, 11.0), ("c", 10.0, 5.0))
+        for provider, p50_us in (("ramify:auto", ours), ("torch:sdpa", peer))
+    ]
+    lost = slower_than_a_peer(verdicts(rows))
+    assert [one.shape for one in lost] == ["c", "a"]
+    assert lost[0].speedup == 0.5
+
+
+def test_slow_cases_get_fewer_rounds(case, monkeypatch):
+    monkeypatch.setattr(run, "CASE_US", 1.0)
+    many = replace(SETTINGS, repeats=20)
+    rows = bench_attention([case], ["ramify:node", "torch:sdpa"], many)
+    assert {row.repeats for row in rows} == {run.FEWEST_ROUNDS}
 
 
 def test_timers_measure_the_call_and_keep_plan_apart():

@@ -1,4 +1,4 @@
-"""The suites: counts from the shape by hand, floors by formula, growth, drafts, recorded trees."""
+"""Shapes: counts from the text by hand, floors by formula, growth, unequal sizes, drafts."""
 
 from __future__ import annotations
 
@@ -9,34 +9,14 @@ from ramify.attention.plan import HeadShape
 from ramify.bench.attention.ceilings import Ceilings, floor_of
 from ramify.bench.attention.shapes import (
     ROOM,
-    SUITES,
-    Case,
     Heads,
     levels,
     parse_levels,
-    recorded_state,
-    suite,
+    spread,
 )
 from ramify.core.errors import InputError
-from ramify.search.recorded import RecordedNode, check_tree
 
-CASES = [case for name in SUITES if name != "spec" for case in suite(name)]
 GQA = HeadShape(num_q_heads=32, num_kv_heads=8, head_dim=128, itemsize=2)
-
-
-def _parts(case: Case) -> tuple[list[int], list[int]]:
-    nodes, tokens = case.tree.name.split("x")
-    return [int(n) for n in nodes.split(",")], [int(n) for n in tokens.split(",")]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.suite}-{c.heads.name}-{c.tree.name}")
-def test_counts_are_those_of_the_name(case):
-    """Every leaf sees one node per level, and levels are stored once."""
-    nodes, tokens = _parts(case)
-    forest = case.tree.forest()
-    assert forest.num_rows == nodes[-1]
-    assert forest.unique_tokens == sum(n * t for n, t in zip(nodes, tokens, strict=True))
-    assert forest.path_tokens == nodes[-1] * sum(tokens)
 
 
 @pytest.mark.parametrize(
@@ -62,12 +42,6 @@ def test_floors_by_hand():
     assert floor.kind == "tensor" and floor.us == floor.tensor_us
 
 
-def test_rows_are_in_depth_first_order():
-    for case in CASES:
-        forest = case.tree.forest()
-        assert np.array_equal(forest.row_order, np.arange(forest.num_rows))
-
-
 def test_leaves_grow_in_place():
     tree = levels([1, 3], [5, 2])
     before, after = tree.forest(), tree.forest(4)
@@ -82,29 +56,41 @@ def test_drafts_are_binary_trees_of_single_tokens():
     assert forest.path_len.tolist() == [11, 12, 12, 11, 12, 12]
 
 
-@pytest.mark.parametrize("shape", ["", "1,2x3", "1,0x4,4", "ax4", "1x-2"])
+def test_equal_levels_spread_children_evenly():
+    assert levels([3, 7], [5, 2]).parent == (-1,) * 3 + (0, 0, 0, 1, 1, 2, 2)
+
+
+@pytest.mark.parametrize(("total", "count", "ratio"), [(800, 8, 0.1), (390, 12, 0.0833), (7, 3, 1)])
+def test_unequal_sizes_add_up_and_keep_their_ratio(total, count, ratio):
+    sizes = spread(total, count, ratio, np.random.default_rng(0))
+    assert len(sizes) == count and sum(sizes) == total
+    # rounding moves an end by less than one
+    assert min(sizes) == pytest.approx(ratio * max(sizes), abs=1)
+    assert sizes != sorted(sizes) or ratio == 1
+
+
+def test_unequal_shapes_are_named_and_the_same_every_time():
+    tree = parse_levels("4,40x100,8~0.25")
+    assert tree.name == "4,40x100,8~0.25" and tree == parse_levels(tree.name)
+    forest = tree.forest()
+    assert forest.unique_tokens == 400 + 320
+    rows_of_tree = np.bincount(np.array(tree.parent)[4:])
+    assert rows_of_tree.sum() == 40 and rows_of_tree.min() == 4 and rows_of_tree.max() == 16
+    assert {min(tree.length[:4]), max(tree.length[:4])} == {40, 160}
+    assert np.array_equal(forest.row_order, np.arange(40))
+
+
+def test_drafts_have_a_text_too():
+    tree = parse_levels("2x10+draft3")
+    assert tree == levels([2], [10], draft=3) and tree.name == "2x10+draft3"
+
+
+@pytest.mark.parametrize(
+    "shape", ["", "1,2x3", "1,0x4,4", "ax4", "1x-2", "4x8~0", "4x8~2", "4x8~", "4x8+draft", "x"]
+)
 def test_bad_shapes(shape):
     with pytest.raises(InputError, match="levels like"):
         parse_levels(shape)
-
-
-def test_unknown_suite():
-    with pytest.raises(InputError, match="fasttree, deft"):
-        suite("slow")
-
-
-def test_recorded_state_counts_what_is_live():
-    def node(id, value, start, end, *children):
-        return RecordedNode(id=id, value=value, start=start, end=end, children=list(children))
-
-    nodes = [node(0, 6, -5, 0, 1, 2), node(1, 2, 1, 2), node(2, 3, 1, 3)]
-    recorded = check_tree({str(n.id): n for n in nodes})
-    for iteration in range(recorded.num_iterations):
-        forest = recorded_state(recorded, iteration).forest()
-        assert forest.num_rows == recorded.rows_at(iteration)
-        assert forest.unique_tokens == recorded.live_tokens_at(iteration)
-    with pytest.raises(InputError, match="iteration"):
-        recorded_state(recorded, recorded.num_iterations)
 
 
 def test_heads_are_named_as_written():

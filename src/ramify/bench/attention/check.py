@@ -38,14 +38,20 @@ def make_oracle(problem: Problem) -> Oracle:
     """Attention of every row over its gathered path."""
     exact = torch.zeros_like(problem.q, dtype=torch.float64)
     naive = torch.zeros_like(problem.q)
+    heads = problem.heads
     longest = max((len(slots) for slots in problem.row_slots), default=0)
-    row_bytes = longest * problem.heads.num_kv_heads * problem.heads.head_dim * 8
-    step = max(1, CHUNK_BYTES // max(row_bytes, 1))
-    for begin in range(0, len(problem.q), step):
-        rows = slice(begin, begin + step)
+    head_bytes = max(longest * heads.head_dim * 8, 1)
+    # a long row is taken a few KV heads at a time: the float64 copy of all would be gigabytes
+    kv_step = min(heads.num_kv_heads, max(1, CHUNK_BYTES // head_bytes))
+    row_step = max(1, CHUNK_BYTES // (head_bytes * kv_step))
+    for begin in range(0, len(problem.q), row_step):
+        rows = slice(begin, begin + row_step)
         slots, is_pad = _padded(problem.row_slots[rows], problem.device)
-        exact[rows] = _attend(problem, rows, slots, is_pad, torch.float64)
-        naive[rows] = _attend(problem, rows, slots, is_pad, problem.dtype)
+        for first in range(0, heads.num_kv_heads, kv_step):
+            some = (rows, slice(first, first + kv_step))
+            for out, dtype in ((exact, torch.float64), (naive, problem.dtype)):
+                grouped = out.view(len(out), heads.num_kv_heads, heads.group, heads.head_dim)
+                grouped[some] = _attend(problem, *some, slots, is_pad, dtype)
     return Oracle(exact=exact, naive=naive)
 
 
@@ -74,12 +80,13 @@ def _padded(row_slots: list[np.ndarray], device: torch.device) -> tuple[Tensor, 
 
 
 def _attend(
-    problem: Problem, rows: slice, slots: Tensor, is_pad: Tensor, dtype: torch.dtype
+    problem: Problem, rows: slice, kv: slice, slots: Tensor, is_pad: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    q = problem.q[rows].to(dtype)
-    grouped = q.view(len(q), problem.heads.num_kv_heads, problem.heads.group, -1)
-    keys = problem.k[slots].to(dtype).permute(0, 2, 3, 1)  # [n, Hkv, D, L]
-    scores = grouped @ keys * problem.heads.head_dim**-0.5
+    """Some rows and KV heads [n, h, G, D]."""
+    heads = problem.heads
+    q = problem.q.view(-1, heads.num_kv_heads, heads.group, heads.head_dim)[rows, kv].to(dtype)
+    keys = problem.k[:, kv][slots].to(dtype).permute(0, 2, 3, 1)  # [n, h, D, L]
+    scores = q @ keys * heads.head_dim**-0.5
     scores = scores.masked_fill(is_pad[:, None, None], -torch.inf)
-    values = problem.v[slots].to(dtype).transpose(1, 2)  # [n, Hkv, L, D]
-    return (torch.softmax(scores, dim=-1) @ values).view(q.shape)
+    values = problem.v[:, kv][slots].to(dtype).transpose(1, 2)  # [n, h, L, D]
+    return torch.softmax(scores, dim=-1) @ values

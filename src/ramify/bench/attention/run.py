@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,16 +20,27 @@ from ramify.bench.attention.check import (
     poison_free_memory,
 )
 from ramify.bench.attention.problem import Problem, make_problem
-from ramify.bench.attention.providers import PROVIDERS, Absent, Provider, open_provider
+from ramify.bench.attention.providers import (
+    OURS,
+    PEERS,
+    PROVIDERS,
+    Absent,
+    Provider,
+    open_provider,
+)
 from ramify.bench.attention.providers.base import Facts, nothing
 from ramify.bench.attention.rows import AttentionRow
 from ramify.bench.attention.shapes import Case
 from ramify.bench.attention.timers import Run, Timer, timed_plan, timer_for
 from ramify.bench.env import Environment, environment
+from ramify.bench.timer import median_of
 from ramify.core.errors import InputError, expected_got
 
 Progress = Callable[[str], None]
 REHEARSALS = 3  # replays of each provider alone, before all are timed
+CASE_US = 1e6  # timed replays of a case may take so long; slow cases get fewer rounds,
+FEWEST_ROUNDS = 7  # but never fewer than this
+FLUSH_US = 100.0  # about what emptying the L2 takes before each replay
 GROWTH_STEPS = 3  # plans of a growing tree behind `plan_step_us`; below the room of a leaf
 
 
@@ -60,6 +71,7 @@ class _Result:
     status: str
     reason: str | None = None
     run: Run | None = None
+    rehearsal_us: float = 0.0
     facts: Facts = field(default_factory=Facts)
     error: float | None = None
     plan: _PlanTimes = field(default_factory=_PlanTimes)
@@ -82,7 +94,8 @@ def bench_attention(
     """
     for name in providers:
         if name not in PROVIDERS:
-            raise InputError(expected_got("provider", f"one of {', '.join(PROVIDERS)}", repr(name)))
+            known = ", ".join((*OURS, *PEERS))
+            raise InputError(expected_got("provider", f"one of {known}", repr(name)))
     if settings.repeats < 1:
         raise InputError(expected_got("repeats", "at least 1", settings.repeats))
     timer = timer_for(settings.device)
@@ -113,7 +126,7 @@ def _bench_case(
     later = [problem.grown(tokens) for tokens in range(GROWTH_STEPS + 1)]
     results = _prepare_all(providers, problem, later, oracle, timer)
     runs = {name: result.run for name, result in results.items() if result.run is not None}
-    samples = timer.measure(runs, settings.repeats) if runs else {}
+    samples = timer.measure(runs, _rounds(results.values(), settings)) if runs else {}
     floor = floor_of(problem.forest, problem.heads, ceilings)
     rows = [
         _row(problem, name, result, samples.get(name), floor, ceilings, timer, stamp)
@@ -124,6 +137,12 @@ def _bench_case(
     if not timer.is_lost():
         timer.release()
     return rows
+
+
+def _rounds(results: Iterable[_Result], settings: Settings) -> int:
+    """As many as asked for, or as fit into `CASE_US`."""
+    round_us = sum(r.rehearsal_us + FLUSH_US for r in results if r.run is not None)
+    return min(settings.repeats, max(FEWEST_ROUNDS, int(CASE_US / round_us)))
 
 
 def _prepare_all(
@@ -182,10 +201,11 @@ def _checked(
     if error > FACTOR:
         return _wrong(error)
     # with the L2 flushed in between, as later among the others: a fault must show here
-    timer.measure({name: run}, REHEARSALS)
+    rehearsals = timer.measure({name: run}, REHEARSALS)[name]
     return _Result(
         status="timed",
         run=run,
+        rehearsal_us=median_of(rehearsals),
         facts=prepared.facts(),
         error=error,
         plan=plan,

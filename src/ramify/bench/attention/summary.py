@@ -1,4 +1,7 @@
-"""From rows to verdicts: the best peer of every case, and geometric means against it."""
+"""From rows to verdicts: the best peer of every case, geometric means against it, cases lost.
+
+Only rows of one run are compared with one another.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,12 @@ def geometric_means(cases: Sequence[Verdict]) -> dict[str, tuple[float, int]]:
             kind = "sharing above 2" if case.sharing > 2 else "sharing at most 2"
             groups.setdefault(f"{case.heads}, {kind}", []).append(case.speedup)
     return {name: (math.prod(s) ** (1 / len(s)), len(s)) for name, s in groups.items()}
+
+
+def slower_than_a_peer(cases: Sequence[Verdict]) -> list[Verdict]:
+    """The cases in which some peer beats us, the worst first."""
+    lost = [case for case in cases if case.speedup is not None and case.speedup < 1]
+    return sorted(lost, key=lambda case: case.speedup or 0.0)
 
 
 def _fastest(rows: Sequence[AttentionRow]) -> AttentionRow | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ramify.attention import METHODS
+from ramify.attention import BACKENDS, METHODS
 from ramify.bench.attention.providers.base import Absent, Prepared, Provider
 from ramify.bench.attention.providers.flashinfer import BatchDecode, Cascade, Holistic, OnePass
 from ramify.bench.attention.providers.ours import Ours
@@ -16,6 +16,12 @@ from ramify.core.errors import InputError, expected_got
 OURS: dict[str, Callable[[], Provider]] = {
     f"ramify:{method}": partial(Ours, method) for method in ("auto", *METHODS)
 }
+# the same by backend, to compare kernels with one another
+BY_BACKEND: dict[str, Callable[[], Provider]] = {
+    f"ramify:{method}@{backend}": partial(Ours, method, backend=backend)
+    for backend in BACKENDS
+    for method in ("auto", *METHODS)
+}
 PEERS: dict[str, Callable[[], Provider]] = {
     "flashinfer:decode": BatchDecode,
     "flashinfer:batch": Holistic,
@@ -25,19 +31,16 @@ PEERS: dict[str, Callable[[], Provider]] = {
     "torch:flex": FlexAttention,
     "torch:sdpa": Sdpa,
 }
-EAGER = "ramify:reference"  # too slow to belong to a group
-PROVIDERS: dict[str, Callable[[], Provider]] = {
-    **OURS,
-    **PEERS,
-    EAGER: partial(Ours, "per_branch", backend="reference"),
-}
+SLOW = ("torch:flex",)  # compiles anew for every shape
+PROVIDERS: dict[str, Callable[[], Provider]] = {**OURS, **PEERS, **BY_BACKEND}
 GROUPS: dict[str, Sequence[str]] = {
     "ours": tuple(OURS),
-    "peers": tuple(PEERS),
+    "peers": tuple(name for name in PEERS if name not in SLOW),
     "all": (*OURS, *PEERS),
 }
 
 __all__ = [
+    "BY_BACKEND",
     "GROUPS",
     "OURS",
     "PEERS",
@@ -60,7 +63,7 @@ def names_of(words: Sequence[str]) -> list[str]:
     names: list[str] = []
     for word in words:
         if word not in GROUPS and word not in PROVIDERS:
-            known = ", ".join((*GROUPS, *PROVIDERS))
+            known = ", ".join((*GROUPS, *OURS, *PEERS)) + ", or ramify:<method>@<backend>"
             raise InputError(expected_got("providers", f"any of {known}", repr(word)))
         names += GROUPS.get(word, (word,))
     return list(dict.fromkeys(names))
