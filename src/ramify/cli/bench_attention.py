@@ -23,6 +23,7 @@ from ramify.bench.attention.summary import (
 )
 from ramify.bench.env import environment
 from ramify.bench.rows import append_rows
+from ramify.cli.devices import bench_device
 from ramify.cli.options import BenchAttentionOptions
 from ramify.cli.output import Output
 from ramify.cli.shapes import recorded_shape
@@ -55,18 +56,14 @@ def execute(options: BenchAttentionOptions, out: Output) -> int:
 
 
 def _settings(options: BenchAttentionOptions) -> Settings:
-    name = options.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise InputError(expected_got("device", "auto, cpu, or cuda where there is one", name))
+    device = bench_device(options.device)
     dtype = options.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if name == "cuda" else "float32"
+        dtype = "bfloat16" if device.type == "cuda" else "float32"
     if dtype not in DTYPES:
         raise InputError(expected_got("dtype", f"auto, {', '.join(DTYPES)}", repr(dtype)))
     return Settings(
-        device=torch.device(name),
+        device=device,
         dtype=DTYPES[dtype],
         repeats=options.repeats,
         seed=options.seed,

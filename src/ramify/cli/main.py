@@ -23,6 +23,7 @@ COMMANDS: dict[type, str] = {
     opt.PlanOptions: "ramify.cli.plan",
     opt.BenchOptions: "ramify.cli.bench",
     opt.BenchAttentionOptions: "ramify.cli.bench_attention",
+    opt.BenchCalibrateOptions: "ramify.cli.bench_calibrate",
     opt.InfoOptions: "ramify.cli.info",
 }
 """The modules whose `execute(options, out) -> int` does the work; loaded when they are needed."""

@@ -185,6 +185,21 @@ class BenchAttentionOptions(_Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchCalibrateOptions(_Common):
+    """Measure on this GPU the costs that the planner weighs with."""
+
+    device: str = field(default="auto", metadata={"help": "auto or cuda; a CPU is refused"})
+    backend: str = field(default="auto", metadata={"help": "attention backend to measure"})
+    repeats: int = field(default=30, metadata={"help": "timed replays per forest"})
+    output: Path | None = field(
+        default=None, metadata={"help": "write the table and its points to this file, as JSON"}
+    )
+    commit: str | None = field(
+        default=None, metadata={"help": "commit of the sources, where they are outside of git"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class InfoOptions(_Common):
     """Show versions, devices, backends, facts of a model."""
 
@@ -195,7 +210,8 @@ class InfoOptions(_Common):
 _sub = tyro.conf.subcommand
 _Bench = Annotated[
     Annotated[BenchOptions, _sub("decode", prefix_name=False)]
-    | Annotated[BenchAttentionOptions, _sub("attention", prefix_name=False)],
+    | Annotated[BenchAttentionOptions, _sub("attention", prefix_name=False)]
+    | Annotated[BenchCalibrateOptions, _sub("calibrate", prefix_name=False)],
     _sub("bench", prefix_name=False, description="Measure decoding, or attention alone."),
 ]
 Options = (

@@ -1,0 +1,229 @@
+"""What do the parts of an attention layer cost on this GPU?  (`ramify bench calibrate`)
+
+Each term of `cost_model` is the difference of two forests that differ in its count and, as far as
+can be, in nothing else; what they do differ in besides is taken off with the terms known by then.
+Forests are large enough that every SM has the same number of units, so a term is what one SM spends
+while all of them work. Plans are node and per_branch, which weigh nothing with the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ramify.attention import AttentionPlan, HeadShape, TreeAttention
+from ramify.bench.attention.cost_model import Costs, Work, work_of
+from ramify.bench.attention.problem import make_problem
+from ramify.bench.attention.shapes import Case, Heads, TreeShape, levels
+from ramify.bench.attention.timers import Timer, timer_for
+from ramify.bench.env import Environment, environment
+from ramify.bench.timer import median_of
+from ramify.core.errors import InputError, expected_got
+
+HEADS = Heads()  # 32/8 heads of 128 in bfloat16: the table is of these
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One forest and the method that it is measured with."""
+
+    method: str
+    tree: TreeShape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Two points whose times differ by one term more than by what is known already."""
+
+    term: str
+    small: Point | None  # None: the large one stands alone
+    large: Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A point with its time, and the time that the finished table gives it."""
+
+    term: str
+    method: str
+    shape: str
+    us: float
+    predicted_us: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The table of one GPU, and what it was taken from."""
+
+    question: str  # always "calibrate"
+    backend: str
+    num_sms: int
+    heads: str
+    head_dim: int
+    dtype: str
+    costs: Costs
+    points: list[Measured]
+    environment: Environment
+
+
+def calibrate(
+    device: torch.device, *, backend: str = "auto", repeats: int = 30, commit: str | None = None
+) -> Calibration:
+    """Measure the table on a GPU; about 5 GB of its memory and a few seconds.
+
+    Args:
+        backend: of TreeAttention.
+        commit: of the sources, where they are outside of git.
+    Raises:
+        InputError: the device is not a GPU.
+    """
+    if device.type != "cuda":
+        raise InputError(expected_got("device", "an NVIDIA GPU to calibrate", device))
+    num_sms = torch.cuda.get_device_properties(device).multi_processor_count
+    timer, used = timer_for(device), []
+
+    def measure(point: Point) -> tuple[AttentionPlan, float]:
+        plan, us, name = measure_point(point, device, timer, backend, repeats)
+        used.append(name)
+        return plan, us
+
+    costs, points = solve(probes(num_sms), measure, _head_shape(torch.bfloat16), num_sms)
+    return Calibration(
+        question="calibrate",
+        backend=used[0],
+        num_sms=num_sms,
+        heads=HEADS.name,
+        head_dim=HEADS.head_dim,
+        dtype="bfloat16",
+        costs=costs,
+        points=points,
+        environment=environment(commit),
+    )
+
+
+def measure_point(
+    point: Point, device: torch.device, timer: Timer, backend: str, repeats: int
+) -> tuple[AttentionPlan, float, str]:
+    """The plan of a point, the median microseconds of one layer, and the backend's name."""
+    case = Case(suite="calibrate", tree=point.tree, heads=HEADS)
+    problem = make_problem(case, device=device, dtype=torch.bfloat16)
+    heads = problem.heads
+    op = TreeAttention(
+        heads.num_q_heads,
+        heads.num_kv_heads,
+        heads.head_dim,
+        dtype=problem.dtype,
+        device=device,
+        method=point.method,
+        backend=backend,
+    )
+    plan = op.plan(problem.forest)
+    run, _ = timer.ready(lambda: op.run(problem.q, problem.k, problem.v))
+    us = median_of(timer.measure({"layer": run}, repeats)["layer"])
+    del run
+    timer.release()
+    return plan, us, op.backend
+
+
+def _head_shape(dtype: torch.dtype) -> HeadShape:
+    return HeadShape(
+        num_q_heads=HEADS.num_q_heads,
+        num_kv_heads=HEADS.num_kv_heads,
+        head_dim=HEADS.head_dim,
+        itemsize=dtype.itemsize,
+    )
+
+
+def requests(count: int, tokens: int, rows: int = 1, nodes: int = 1) -> TreeShape:
+    """Separate requests: chains of `nodes` nodes of `tokens` tokens, `rows` rows at each end."""
+    parent = [-1 if place % nodes == 0 else place - 1 for place in range(count * nodes)]
+    ends = range(nodes - 1, count * nodes, nodes)
+    return TreeShape(
+        name=f"{count} x {nodes} nodes x {tokens} tokens, {rows} rows",
+        parent=tuple(parent),
+        length=(tokens,) * len(parent),
+        query_node=tuple(end for end in ends for _ in range(rows)),
+    )
+
+
+def probes(num_sms: int) -> list[Probe]:
+    """In the order in which they can be solved; counts are multiples of the SMs."""
+    many, few = 2 * num_sms, max(1, num_sms // 4)
+    node, alone = "node", "per_branch"
+
+    def pair(term: str, method: str, small: TreeShape, large: TreeShape) -> Probe:
+        return Probe(
+            term=term,
+            small=Point(method=method, tree=small),
+            large=Point(method=method, tree=large),
+        )
+
+    return [
+        pair("step", node, requests(many, 2048), requests(many, 4096)),
+        pair("unit", node, requests(8 * num_sms, 64), requests(32 * num_sms, 64)),
+        Probe(term="launch", small=None, large=Point(method=node, tree=requests(1, 64))),
+        # eight nodes a request and eight requests: as many units, once with partials to merge
+        pair(
+            "partial",
+            node,
+            requests(16 * num_sms, 64, rows=4),
+            requests(2 * num_sms, 64, rows=4, nodes=8),
+        ),
+        pair("compute", node, requests(few, 2048, rows=256), requests(few, 4096, rows=256)),
+        pair("reread", alone, levels([1, many], [2048, 64]), levels([1, many], [4096, 64])),
+    ]
+
+
+def solve(
+    chosen: Sequence[Probe],
+    measure: Callable[[Point], tuple[AttentionPlan, float]],
+    heads: HeadShape,
+    num_sms: int,
+) -> tuple[Costs, list[Measured]]:
+    """Measure every probe, then take its term from the difference.
+
+    Args:
+        measure: the plan that was used at a point, and the microseconds of one layer.
+    Returns:
+        the table, and all points with what the table predicts for them. A term that would come
+        out negative is 0.
+    """
+    costs, seen = Costs(), []
+    for probe in chosen:
+        points = [point for point in (probe.small, probe.large) if point is not None]
+        results = [measure(point) for point in points]
+        works = [work_of(plan, heads) for plan, _ in results]
+        times = [us for _, us in results]
+        costs = _with_term(costs, probe.term, works, times, num_sms)
+        seen += [(probe.term, *each) for each in zip(points, works, times, strict=True)]
+    return costs, [
+        Measured(
+            term=term,
+            method=point.method,
+            shape=point.tree.name,
+            us=us,
+            predicted_us=work.predicted_us(costs, num_sms),
+        )
+        for term, point, work, us in seen
+    ]
+
+
+def _with_term(
+    costs: Costs, term: str, works: Sequence[Work], times: Sequence[float], num_sms: int
+) -> Costs:
+    """The table with `term` set so that the difference of the times is what it predicts."""
+    if term == "launch":
+        # one unit on an SM of its own, with nothing to hide behind
+        rest = times[-1] - costs.step_us - costs.unit_us
+        return replace(costs, launch_us=max(0.0, rest / works[-1].launch))
+    count = getattr(works[1], term) - getattr(works[0], term)
+    assert count > 0, f"the two points of {term} do not differ in it"
+    known = replace(costs, **{f"{term}_us": 0.0})
+    if term == "compute":
+        # the products hide the reads
+        known = replace(known, step_us=0.0, reread_us=0.0)
+    before, after = (work.predicted_us(known, num_sms) for work in works)
+    rest = (times[1] - times[0]) - (after - before)
+    return replace(costs, **{f"{term}_us": max(0.0, rest * num_sms / count)})
