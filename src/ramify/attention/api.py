@@ -17,6 +17,7 @@ from ramify.attention.checks import (
     check_tensor,
     check_window,
 )
+from ramify.attention.ops import register, tree_attention
 from ramify.attention.plan import AttentionPlan, HeadShape, PlanReport, build_plan, explain
 from ramify.attention.plan.build import check_method
 from ramify.core.errors import InputError, expected_got
@@ -80,6 +81,7 @@ class TreeAttention:
                 raise InputError(expected_got("kv_dtype", wanted, FP8))
             self._ones = torch.ones(num_kv_heads, device=self.device)
         self._plan: AttentionPlan | None = None
+        self._op_id = register(self)
 
     @property
     def backend(self) -> str:
@@ -129,6 +131,20 @@ class TreeAttention:
         Raises:
             InputError: no plan, or a shape, dtype or device that does not match.
         """
+        # nothing else here: torch.compile traces this method, and would guard on what it reads
+        out, lse = tree_attention(q, k, v, self._op_id, window, k_scale, v_scale)
+        return out, lse
+
+    def run_planned(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window: int | None,
+        k_scale: Tensor | None,
+        v_scale: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The body of the operator that `run` calls; see ops.py."""
         plan = self._planned()
         self._check_inputs(plan, q, k, v)
         check_window(window)

@@ -79,7 +79,7 @@ def tree_attention_ref(
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     slots, visible = visibility_ref(forest, window=window)
-    out, lse = torch.zeros_like(q), torch.full(q.shape[:2], -torch.inf, dtype=q.dtype)
+    out, lse = q.new_zeros(q.shape), torch.full(q.shape[:2], -torch.inf, dtype=q.dtype)
     group = q.shape[1] // k.shape[1]
     for begin in range(0, len(q), ROWS_AT_ONCE):
         end = begin + ROWS_AT_ONCE
