@@ -16,13 +16,19 @@ import torch
 
 from ramify.attention import METHODS, TreeAttention
 from ramify.attention.backends.plan_buffer import Capacity
-from ramify.attention.plan.fused import FusedTuning
-from ramify.attention.reference import tree_attention_ref
+from ramify.attention.plan.cost import Tuning
+from ramify.attention.reference import tree_attention_ref, visibility_ref
 from ramify.core.forest import Forest
 from ramify.testing.compare import assert_within_budget
 from ramify.testing.fp8 import FP8, quantise
 from ramify.testing.inputs import AttentionInputs, make_inputs
-from ramify.testing.trees import RandomForestSpec, TreeCase, prefill, random_forest
+from ramify.testing.trees import (
+    RandomForestSpec,
+    TreeCase,
+    few_shot,
+    prefill,
+    random_forest,
+)
 
 SMALL = RandomForestSpec(num_roots=2, max_depth=4, max_nodes=8, max_length=30, num_rows=14)
 LONG = dataclasses.replace(SMALL, max_nodes=5, max_length=160, num_rows=9)
@@ -45,7 +51,7 @@ def open_op(
         kv_dtype=kv_dtype,
     )
     # a grid small enough that plans of this size are cut
-    op._backend.tuning = FusedTuning(num_sms=2, min_unit_tokens=64, idle_unit_tokens=64)
+    op._backend.tuning = Tuning(num_workers=4, packed_rows=64)
     return op
 
 
@@ -107,6 +113,34 @@ def test_heads_and_precisions(heads: tuple[int, int, int, torch.dtype]) -> None:
         case, num_q_heads=q_heads, num_kv_heads=kv_heads, head_dim=head_dim, dtype=dtype
     )
     check(case, x)
+
+
+def test_a_window_reads_what_its_rows_see() -> None:
+    """Chains and chunks with NaN before the first row's window: a token loaded there would show."""
+    long = prefill(prompt=300, chunk=1)
+    chunk = prefill(prompt=150, chunk=70)  # rows at positions 80 to 149
+    branches = few_shot(branches=3, prompt=100, generated=20)
+    for case, first_row in ((long, 299), (chunk, 80), (branches, 119)):
+        x = make_inputs(case, num_q_heads=8, num_kv_heads=1, head_dim=16)
+        window = 37
+        slots, visible = visibility_ref(case.forest, window=window)
+        unseen = slots[~visible.any(dim=0)]
+        assert len(unseen) >= first_row - window + 1
+        clean = make_inputs(case, num_q_heads=8, num_kv_heads=1, head_dim=16)
+        x.k[unseen], x.v[unseen] = torch.nan, torch.nan
+        op = open_op(x)
+        op.plan(case.forest)
+        out, lse = op.run(x.q, x.k, x.v, window=window)
+        exact, naive = (
+            tree_attention_ref(y.q, y.k, y.v, case.forest, window=window)
+            for y in (clean.to(torch.float64), clean)
+        )
+        assert_within_budget(out, exact[0], naive[0], name="out", factor=4.0)
+        assert_within_budget(lse, exact[1], naive[1], name="lse", factor=4.0)
+        everything = op._backend._work.read_tokens * op.heads.token_bytes
+        assert op.kv_bytes_read < everything
+        if case is long:
+            assert op.kv_bytes_read == window * op.heads.token_bytes
 
 
 FP8_CASES: dict[str, tuple[TreeCase, int, int, torch.dtype, dict]] = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ramify.attention import METHODS, HeadShape, build_plan
 from ramify.attention.backends.plan_buffer import Capacity, PlanBuffer, unit_name
-from ramify.attention.plan.fused import FusedTuning
+from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.work import TILES, WorkList, make_work
 from ramify.attention.reference import visibility_ref
 from ramify.core.errors import InputError
@@ -59,7 +59,7 @@ def test_every_visible_pair_is_computed_once(
     spec = RandomForestSpec(max_length=max_length, num_rows=num_rows, max_nodes=25)
     case = random_forest(seed, spec)
     heads = HeadShape(num_q_heads=group, num_kv_heads=1, head_dim=64, itemsize=2)
-    tuning = FusedTuning(num_sms=4, min_unit_tokens=48, idle_unit_tokens=32)
+    tuning = Tuning(num_workers=4, packed_rows=64)
     plan = build_plan(case.forest, method, heads=heads, tuning=tuning)
     work = make_work(plan, case.forest, group, wide_rows=96)
     np.testing.assert_array_equal(covered(work, case.num_slots), expected(case))
@@ -110,8 +110,10 @@ def test_fused_bundles_small_nodes_and_separates_large_ones() -> None:
 
 def test_fused_cuts_a_single_branch_for_the_whole_grid() -> None:
     one = Forest.from_nodes([-1], [100_000], [0], [0])
-    plan = build_plan(one, "fused", heads=HEADS, tuning=FusedTuning(num_sms=132))
-    assert 100 <= plan.num_items * HEADS.num_kv_heads / 4 <= 600
+    plan = build_plan(one, "fused", heads=HEADS, tuning=Tuning(num_workers=16))
+    assert plan.num_items == 16 and plan.item_worker.tolist() == list(range(16))
+    sizes = np.add.reduceat(plan.piece_len, plan.item_indptr[:-1])
+    assert sizes.max() - sizes.min() <= 64
     chunk = build_plan(prefill(4000, 512).forest, "fused", heads=HEADS)
     assert chunk.read_tokens == chunk.unique_tokens
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from rich.table import Table
 
 from ramify.attention import METHODS, TreeAttention
@@ -23,19 +22,18 @@ from ramify.bench.attention.summary import (
 )
 from ramify.bench.env import environment
 from ramify.bench.rows import append_rows
-from ramify.cli.devices import bench_device
+from ramify.cli.bench_settings import bench_settings
 from ramify.cli.options import BenchAttentionOptions
 from ramify.cli.output import Output
 from ramify.cli.shapes import recorded_shape
 from ramify.core.errors import InputError, expected_got
 
 DEFAULT_SUITES = ("fasttree", "deft")
-DTYPES = {name: getattr(torch, name) for name in ("bfloat16", "float16", "float32")}
 
 
 def execute(options: BenchAttentionOptions, out: Output) -> int:
     """Measure and print. Returns 1 when a provider failed its check or raised."""
-    settings = _settings(options)
+    settings = bench_settings(options)
     cases, names = _cases(options), names_of(options.providers)
 
     def done(rows: list[AttentionRow]) -> None:
@@ -53,22 +51,6 @@ def execute(options: BenchAttentionOptions, out: Output) -> int:
         plot_rows(rows, options.plot)
     out.document({"rows": rows, "plans": plans})
     return 1 if any(row.status == "failed" for row in rows) else 0
-
-
-def _settings(options: BenchAttentionOptions) -> Settings:
-    device = bench_device(options.device)
-    dtype = options.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if device.type == "cuda" else "float32"
-    if dtype not in DTYPES:
-        raise InputError(expected_got("dtype", f"auto, {', '.join(DTYPES)}", repr(dtype)))
-    return Settings(
-        device=device,
-        dtype=DTYPES[dtype],
-        repeats=options.repeats,
-        seed=options.seed,
-        commit=options.commit,
-    )
 
 
 def _cases(options: BenchAttentionOptions) -> list[Case]:

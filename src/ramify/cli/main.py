@@ -24,6 +24,8 @@ COMMANDS: dict[type, str] = {
     opt.BenchOptions: "ramify.cli.bench",
     opt.BenchAttentionOptions: "ramify.cli.bench_attention",
     opt.BenchCalibrateOptions: "ramify.cli.bench_calibrate",
+    opt.BenchDeftOptions: "ramify.cli.bench_deft",
+    opt.BenchLeanOptions: "ramify.cli.bench_lean",
     opt.InfoOptions: "ramify.cli.info",
 }
 """The modules whose `execute(options, out) -> int` does the work; loaded when they are needed."""

@@ -133,7 +133,26 @@ class BenchOptions(_Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchAttentionOptions(_Common):
+class MeasureOptions(_Common):
+    """What all attention benchmarks may be told."""
+
+    device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
+    dtype: str = field(
+        default="auto",
+        metadata={"help": "auto, bfloat16, float16 or float32; auto: bfloat16 on a GPU, else 32"},
+    )
+    repeats: int = field(default=30, metadata={"help": "timed replays per provider, interleaved"})
+    seed: int = field(default=0, metadata={"help": "of q, k and v"})
+    output: Path | None = field(
+        default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
+    )
+    commit: str | None = field(
+        default=None, metadata={"help": "commit of the sources, where they are outside of git"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchAttentionOptions(MeasureOptions):
     """Time one layer of tree attention against its floor and its peers."""
 
     suite: tuple[str, ...] = field(
@@ -165,23 +184,10 @@ class BenchAttentionOptions(_Common):
             "it), or names such as ramify:auto flashinfer:decode ramify:fused@triton"
         },
     )
-    device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
-    dtype: str = field(
-        default="auto",
-        metadata={"help": "auto, bfloat16, float16 or float32; auto: bfloat16 on a GPU, else 32"},
-    )
-    repeats: int = field(default=30, metadata={"help": "timed replays per provider, interleaved"})
     growing_steps: int = field(
         default=0, metadata={"help": "also plan so many steps of a growing tree; 0: do not"}
     )
-    seed: int = field(default=0, metadata={"help": "of q, k and v"})
-    output: Path | None = field(
-        default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
-    )
     plot: Path | None = field(default=None, metadata={"help": "picture of the times, png or svg"})
-    commit: str | None = field(
-        default=None, metadata={"help": "commit of the sources, where they are outside of git"}
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +206,44 @@ class BenchCalibrateOptions(_Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _PaperOptions(MeasureOptions):
+    rows: tuple[Path, ...] = field(
+        default=(), metadata={"help": "measure nothing, make the tables of these files of rows"}
+    )
+    page: Path | None = field(
+        default=None, metadata={"help": "put the tables into this Markdown page, where it marks them"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchDeftOptions(_PaperOptions):
+    """Count and time tree attention on the workloads of the DeFT paper."""
+
+    workloads: Path | None = field(
+        default=None, metadata={"help": "folder of DeFT's recordings; without it few-shot only"}
+    )
+    trees: int = field(default=10, metadata={"help": "trees of a reasoning file; 0: all complete"})
+    providers: tuple[str, ...] = field(
+        default=("methods", "flashinfer:decode"),
+        metadata={"help": "methods (ours, each once) or names as in bench attention"},
+    )
+    points: int = field(
+        default=32, metadata={"help": "steps timed per reasoning workload; 8 of the others"}
+    )
+    times_only: bool = field(default=False, metadata={"help": "do not count, which takes a minute"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchLeanOptions(_PaperOptions):
+    """Time stream-K against a fixed split and none, by context length (suite lean)."""
+
+    providers: tuple[str, ...] = field(
+        default=("ramify:lean", "ramify:per_branch", "ramify:uncut", "flashinfer:decode"),
+        metadata={"help": "names as in bench attention"},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class InfoOptions(_Common):
     """Show versions, devices, backends, facts of a model."""
 
@@ -211,7 +255,9 @@ _sub = tyro.conf.subcommand
 _Bench = Annotated[
     Annotated[BenchOptions, _sub("decode", prefix_name=False)]
     | Annotated[BenchAttentionOptions, _sub("attention", prefix_name=False)]
-    | Annotated[BenchCalibrateOptions, _sub("calibrate", prefix_name=False)],
+    | Annotated[BenchCalibrateOptions, _sub("calibrate", prefix_name=False)]
+    | Annotated[BenchDeftOptions, _sub("deft", prefix_name=False)]
+    | Annotated[BenchLeanOptions, _sub("lean", prefix_name=False)],
     _sub("bench", prefix_name=False, description="Measure decoding, or attention alone."),
 ]
 Options = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ramify.core.errors import ConfigError, expected_got
 
-ATTENTION_METHODS = ("per_branch", "node", "node_chunk", "flatten", "fused")
+ATTENTION_METHODS = ("per_branch", "lean", "node", "node_chunk", "flatten", "fused")
 METHODS = ("auto", *ATTENTION_METHODS)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 LOAD_FORMATS = ("auto", "safetensors", "dummy")

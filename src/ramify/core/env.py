@@ -3,14 +3,23 @@
 | variable           | default   | meaning                                                        |
 |--------------------|-----------|----------------------------------------------------------------|
 | `OMP_WAIT_POLICY`  | `PASSIVE` | the command line and the tests let idle CPU threads sleep       |
+| `RAMIFY_CACHE_DIR` | `~/.cache/ramify` | compiled GPU kernels                                     |
 | `RAMIFY_WORKLOADS` | unset     | folder of DeFT's recorded trees, for the tests that replay them |
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+CACHE_DIR = "RAMIFY_CACHE_DIR"
 WORKLOADS = "RAMIFY_WORKLOADS"
+
+
+def cache_dir() -> Path:
+    """Where files are kept that can be made again; it may not exist yet."""
+    given = os.environ.get(CACHE_DIR)
+    return Path(given) if given else Path.home() / ".cache" / "ramify"
 
 
 def sleep_while_waiting() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ramify.attention.plan import AttentionPlan, HeadShape
-from ramify.attention.plan.fused import FusedTuning
+from ramify.attention.plan.cost import Tuning
 from ramify.core.forest import Forest
 
 
@@ -35,7 +35,7 @@ class Backend(Protocol):
     device: torch.device
     kv_bytes_read: int
     auto_method: str | None = None  # the method that "auto" means; None lets the forest decide
-    tuning: FusedTuning | None = None  # what the fused planner should know of the device
+    tuning: Tuning | None = None  # what the fused planner should know of the device
     reads_fp8: bool = False  # K and V may be float8_e4m3fn
 
     def __init__(self, heads: HeadShape, device: torch.device) -> None:

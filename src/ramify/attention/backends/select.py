@@ -15,7 +15,7 @@ from ramify.attention.backends.reference import ReferenceBackend
 from ramify.attention.plan import HeadShape
 from ramify.core.errors import BackendUnavailable, InputError, expected_got
 
-BACKENDS = ("triton", "cpu", "reference")
+BACKENDS = ("hopper", "triton", "cpu", "reference")
 PLANNED = ("flashinfer",)  # named by the design, not in this version
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ def open_backend(name: str, heads: HeadShape, device: torch.device) -> tuple[Bac
         raise InputError(expected_got("backend", f"auto, {', '.join(BACKENDS)}", repr(name)))
     reason = "asked for"
     if name == "auto":
-        name, reason = _auto(device.type, heads.itemsize)
+        name, reason = _auto(device, heads)
+    if name == "hopper":
+        return _open_hopper(heads, device), reason
     if name == "triton":
         return _open_triton(heads, device), reason
     if name == "cpu" and device.type != "cpu":
@@ -55,15 +57,29 @@ def _open_triton(heads: HeadShape, device: torch.device) -> Backend:
     return TritonBackend(heads, device)
 
 
+def _open_hopper(heads: HeadShape, device: torch.device) -> Backend:
+    from ramify.attention.backends.hopper import HopperBackend
+
+    return HopperBackend(heads, device)
+
+
 @lru_cache
-def _auto(device_type: str, itemsize: int) -> tuple[str, str]:
+def _auto(device: torch.device, heads: HeadShape) -> tuple[str, str]:
     """Cached, so that a fallback is logged once."""
-    if device_type == "cpu":
+    if device.type == "cpu":
         return "cpu", "auto: the device is a CPU"
-    reason = f"auto: no kernel for device {device_type} in this version"
-    if device_type == "cuda":
-        if itemsize <= 4 and find_spec("triton") is not None:
-            return "triton", "auto: the device is an NVIDIA GPU"
-        reason = "auto: float64" if itemsize > 4 else "auto: the package triton is not installed"
+    reason = f"auto: no kernel for device {device.type} in this version"
+    if device.type == "cuda":
+        try:
+            _open_hopper(heads, device)
+            return "hopper", "auto: the device is a Hopper GPU"
+        except BackendUnavailable as error:
+            why = f"auto: {error.reason} for backend hopper"
+        if heads.itemsize <= 4 and find_spec("triton") is not None:
+            logger.info("attention runs on the triton backend (%s)", why)
+            return "triton", why
+        reason = (
+            "auto: float64" if heads.itemsize > 4 else "auto: the package triton is not installed"
+        )
     logger.warning("attention runs on the slow reference backend (%s)", reason)
     return "reference", reason

@@ -21,12 +21,14 @@ from ramify.attention.backends.plan_buffer import Capacity, PlanBuffer, unit_nam
 from ramify.attention.kernels.merge import merge_kernel
 from ramify.attention.kernels.partial import partial_kernel
 from ramify.attention.plan import AttentionPlan, HeadShape
-from ramify.attention.plan.fused import FusedTuning
+from ramify.attention.plan.cost import Tuning
+from ramify.attention.plan.windowed import windowed_tokens
 from ramify.attention.plan.work import TILES, make_work
 from ramify.core.errors import BackendUnavailable, InputError, expected_got
 from ramify.core.forest import Forest
 
 LOG2_E = math.log2(math.e)
+UNITS_PER_SM = 4
 FEW_ROW_HEADS = 2048  # rows x heads below which a merge program takes one head, many partials
 
 
@@ -71,13 +73,15 @@ class TritonBackend(Backend):
         _check(heads, device, self.is_interpreted)
         super().__init__(heads, device)
         self.config = config or LaunchConfig()
-        self.tuning = FusedTuning()
+        num_sms = 16
         self.reads_fp8 = True
         if device.type == "cuda":
             # older GPUs have no instruction that widens e4m3
             self.reads_fp8 = torch.cuda.get_device_capability(device) >= (8, 9)
             num_sms = torch.cuda.get_device_properties(device).multi_processor_count
-            self.tuning = FusedTuning(num_sms=num_sms)
+        # several CTAs share an SM and take units as they come
+        workers = max(1, num_sms * UNITS_PER_SM // heads.num_kv_heads)
+        self.tuning = Tuning(num_workers=workers, packed_rows=64)
         self._buffer = PlanBuffer(device)
         self._part_lse = torch.empty(0, device=device)
         self._captured: list[tuple[Tensor, ...]] = []
@@ -98,6 +102,7 @@ class TritonBackend(Backend):
         )
         self._buffer.upload(work)
         self._work = work
+        self._reads: dict[int | None, int] = {None: work.read_tokens}
         if len(self._part_lse) < self._buffer.capacity.slots * self.heads.num_q_heads:
             self._make_partials(self._buffer.capacity.slots)
 
@@ -122,8 +127,14 @@ class TritonBackend(Backend):
                 is_first = False
         if fixed or (self._work.rows[2] != 1).any():
             self._launch_merge(capacity.rows if fixed else len(q), out, lse)
-        self.kv_bytes_read += self._work.read_tokens * self.heads.token_bytes
+        self.kv_bytes_read += self._read_tokens(layer.window) * self.heads.token_bytes
         return out, lse
+
+    def _read_tokens(self, window: int | None) -> int:
+        if window not in self._reads:
+            assert window is not None, "prepare counted the plan without a window"
+            self._reads[window] = windowed_tokens(self._work, window)
+        return self._reads[window]
 
     def _keep_if_captured(self) -> None:
         """A graph holds addresses: what it reads must outlive a plan that outgrows the buffers."""

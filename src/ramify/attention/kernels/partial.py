@@ -8,6 +8,7 @@ KV           spans: consecutive slots, BLOCK_N at a time; tokens: short pieces g
              list, many nodes in one tile, hidden from rows outside [lo, hi)
 fp8          K and V widen to q's dtype in registers; their scales, one a KV head, meet the logits'
              scale and the finished output
+Window       tokens before the window of the unit's earliest row are not loaded
 Traffic      K and V of the unit's tokens once; q once; partials 4 * (D + 1) bytes a row and head.
              A row that no other unit touches is finished here and leaves no partial.
 Determinism  a unit folds its tokens in a fixed order; no atomics
@@ -109,6 +110,9 @@ def partial_kernel(
         q = tl.load(q_ptr + q_offs[:, None] + offs_d[None, :], mask=q_mask, other=0.0)
         k_base = k_ptr + head * k_head + offs_d[None, :]
         v_base = v_ptr + head * v_head + offs_d[None, :]
+        if WINDOW:
+            # no row of the unit sees a token before this position; rows at -1 see none at all
+            oldest = tl.min(tl.where(row_position >= 0, row_position, 1 << 30)) - window + 1
         if FP8:
             # one KV head a program, so its scale goes through the logits' scale
             scale_log2 = scale_log2 * tl.load(k_scale_ptr + head)
@@ -126,12 +130,10 @@ def partial_kernel(
             k_span = k_base + slot * k_slot
             v_span = v_base + slot * v_slot
             num_full = 0
-            if TILE == 128:
+            if TILE == 128 and not WINDOW:
                 # narrow units wait for memory: one masked loop is less code to fetch
                 sees_all = (lo <= row0) & (row0 + num_rows <= hi) & (causal == 0)
                 num_full = tl.where(sees_all, length // BLOCK_N * BLOCK_N, 0)
-                if WINDOW:
-                    num_full = num_full * 0
                 for begin in tl.range(0, num_full, BLOCK_N, num_stages=STAGES):
                     offs = (begin + offs_n)[:, None].to(tl.int64)
                     k = tl.load(k_span + offs * k_slot, mask=mask_d[None, :], other=0.0)
@@ -140,8 +142,11 @@ def partial_kernel(
                         q, k, v, live[:, None], acc, best, total, scale_log2, softcap,
                         False, SOFTCAP, PRECISION, FAST,
                     )  # fmt: skip
+            first = num_full
+            if WINDOW:
+                first = tl.maximum(oldest - position, 0)
             in_piece = live & (lo <= row) & (row < hi)
-            for begin in tl.range(num_full, length, BLOCK_N, num_stages=STAGES):
+            for begin in tl.range(first, length, BLOCK_N, num_stages=STAGES):
                 token = begin + offs_n
                 offs = token[:, None].to(tl.int64)
                 load = (token < length)[:, None] & mask_d[None, :]
@@ -162,13 +167,15 @@ def partial_kernel(
             slot = tl.load(token_ptr + token, mask=exists, other=0).to(tl.int64)
             lo = tl.load(token_ptr + token_stride + token, mask=exists, other=0)
             hi = tl.load(token_ptr + 2 * token_stride + token, mask=exists, other=0)
+            if WINDOW:
+                position = tl.load(token_ptr + 3 * token_stride + token, mask=exists, other=0)
+                exists = exists & (position >= oldest)
             load = exists[:, None] & mask_d[None, :]
             k = tl.load(k_base + slot[:, None] * k_slot, mask=load, other=0.0)
             v = tl.load(v_base + slot[:, None] * v_slot, mask=load, other=0.0)
             # a token past the end has hi = 0
             seen = (lo[None, :] <= row[:, None]) & (row[:, None] < hi[None, :]) & live[:, None]
             if WINDOW:
-                position = tl.load(token_ptr + 3 * token_stride + token, mask=exists, other=0)
                 seen = seen & (position[None, :] > (row_position - window)[:, None])
             acc, best, total = _fold(
                 q, k, v, seen, acc, best, total, scale_log2, softcap,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.flatten import plan_flatten
-from ramify.attention.plan.fused import FusedTuning, plan_fused
+from ramify.attention.plan.fused import plan_fused
 from ramify.attention.plan.heads import HeadShape
+from ramify.attention.plan.lean import plan_lean
 from ramify.attention.plan.node import plan_node
 from ramify.attention.plan.node_chunk import plan_node_chunk
 from ramify.attention.plan.per_branch import plan_per_branch
@@ -27,14 +29,14 @@ def build_plan(
     *,
     block_tokens: int = BLOCK_TOKENS,
     heads: HeadShape | None = None,
-    tuning: FusedTuning | None = None,
+    tuning: Tuning | None = None,
 ) -> AttentionPlan:
     """The work list of one step.
 
     Args:
         method: one of METHODS, or "auto" to let `choose_method` decide.
         block_tokens: tokens per block of node_chunk and flatten.
-        heads, tuning: what fused weighs bytes with; see `plan_fused` for the defaults.
+        heads, tuning: what work is weighed with and cut for; without tuning per_branch is not cut.
     Raises:
         InputError: unknown method, or block_tokens below 1.
     Cost: O(nodes + rows + blocks) for the grouped methods; per_branch lists each path's runs.
@@ -46,11 +48,13 @@ def build_plan(
     if method == "auto":
         method, why = choose_method(forest)
     if method == "per_branch":
-        plan = plan_per_branch(forest)
+        plan = plan_per_branch(forest, tuning)
     elif method == "node":
         plan = plan_node(forest)
     elif method == "node_chunk":
         plan = plan_node_chunk(forest, block_tokens)
+    elif method == "lean":
+        plan = plan_lean(forest, tuning)
     elif method == "fused":
         plan = plan_fused(forest, heads, tuning)
     else:

@@ -41,6 +41,9 @@ class AttentionPlan:
     piece_lo: IntArray  # [P] first ordered row that sees the first token
     piece_hi: IntArray  # [P] one past the last ordered row that sees any token
     piece_causal: npt.NDArray[np.bool_]  # [P] some row of [lo, hi) sees only a prefix
+    piece_open: npt.NDArray[np.bool_]  # [P] ends where a node with rows does: grows by appending
+    item_worker: IntArray | None  # [W] rising; who runs an item, None: any worker may take any
+    can_grow: bool  # every row is the last token of a node of its own, with nothing below
     unique_tokens: int  # tokens that at least one row sees
     path_tokens: int  # sum over rows of the tokens each sees
     per_branch_tokens: int  # tokens read when every branch reads its own path
@@ -115,11 +118,13 @@ def plan_from_pieces(
     item: IntArray,
     *,
     row_range: tuple[IntArray, IntArray] | None = None,
+    item_worker: IntArray | None = None,
 ) -> AttentionPlan:
     """Fill in positions and intervals for pieces grouped by rising `item` ids [P].
 
     Args:
         row_range: per piece the ordered rows [begin, end) that its item serves; default all.
+        item_worker: [W] rising, for plans whose items are cut for workers.
     """
     position = forest.node_start[pieces.node] + pieces.offset
     lo = forest.first_row(pieces.node, pieces.offset)
@@ -130,6 +135,9 @@ def plan_from_pieces(
     # own rows come first by growing length, so the first row of the interval sees least
     causal = ordered_position[lo] < position + pieces.length - 1
     starts = np.flatnonzero(np.diff(item, prepend=-1))
+    has_rows = forest.own_hi > forest.row_lo
+    is_tip = has_rows & (forest.own_hi == forest.row_hi) & (forest.own_visible_len == forest.length)
+    is_end = pieces.offset + pieces.length == forest.length[pieces.node]
     return AttentionPlan(
         method=method,
         why="asked for",
@@ -145,6 +153,9 @@ def plan_from_pieces(
         piece_lo=lo,
         piece_hi=hi,
         piece_causal=causal,
+        piece_open=is_tip[pieces.node] & is_end,
+        item_worker=item_worker,
+        can_grow=int((is_tip & (forest.own_hi == forest.row_lo + 1)).sum()) == forest.num_rows,
         unique_tokens=forest.unique_tokens,
         path_tokens=forest.path_tokens,
         per_branch_tokens=per_branch_tokens(forest),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ramify.attention import BACKENDS, METHODS
+from ramify.attention.plan.cost import Tuning
 from ramify.bench.attention.providers.base import Absent, Prepared, Provider
 from ramify.bench.attention.providers.flashinfer import BatchDecode, Cascade, Holistic, OnePass
 from ramify.bench.attention.providers.ours import Ours
@@ -32,11 +33,18 @@ PEERS: dict[str, Callable[[], Provider]] = {
     "torch:sdpa": Sdpa,
 }
 SLOW = ("torch:flex",)  # compiles anew for every shape
-PROVIDERS: dict[str, Callable[[], Provider]] = {**OURS, **PEERS, **BY_BACKEND}
+UNCUT = "ramify:uncut"  # a unit reads the whole path of a branch, as FlashAttention-2 does
+PROVIDERS: dict[str, Callable[[], Provider]] = {
+    **OURS,
+    **PEERS,
+    **BY_BACKEND,
+    UNCUT: partial(Ours, "per_branch", tuning=Tuning(num_workers=1)),
+}
 GROUPS: dict[str, Sequence[str]] = {
     "ours": tuple(OURS),
     "peers": tuple(name for name in PEERS if name not in SLOW),
     "all": (*OURS, *PEERS),
+    "methods": tuple(name for name in OURS if name != "ramify:auto"),
 }
 
 __all__ = [
@@ -45,6 +53,7 @@ __all__ = [
     "OURS",
     "PEERS",
     "PROVIDERS",
+    "UNCUT",
     "Absent",
     "Prepared",
     "Provider",
@@ -63,7 +72,7 @@ def names_of(words: Sequence[str]) -> list[str]:
     names: list[str] = []
     for word in words:
         if word not in GROUPS and word not in PROVIDERS:
-            known = ", ".join((*GROUPS, *OURS, *PEERS)) + ", or ramify:<method>@<backend>"
+            known = ", ".join((*GROUPS, *OURS, *PEERS, UNCUT)) + ", or ramify:<method>@<backend>"
             raise InputError(expected_got("providers", f"any of {known}", repr(word)))
         names += GROUPS.get(word, (word,))
     return list(dict.fromkeys(names))

@@ -7,17 +7,23 @@ from dataclasses import replace
 from torch import Tensor
 
 from ramify.attention import TreeAttention
+from ramify.attention.plan.cost import Tuning
 from ramify.bench.attention.problem import Problem
 from ramify.bench.attention.providers.base import Absent, Facts, Prepared
 from ramify.core.errors import BackendUnavailable
 
 
 class Ours:
-    """A method on the best backend of the device, or on the one named."""
+    """A method on the best backend of the device, or on the one named.
 
-    def __init__(self, method: str, backend: str = "auto") -> None:
+    Args:
+        tuning: what plans are cut for; default what the backend knows of the device.
+    """
+
+    def __init__(self, method: str, backend: str = "auto", tuning: Tuning | None = None) -> None:
         self.method = method
         self.backend = backend
+        self.tuning = tuning
         self._op: TreeAttention | None = None
 
     def prepare(self, problem: Problem) -> Prepared:
@@ -49,6 +55,9 @@ class Ours:
             is_fallback = self.backend == "auto" and self._op.backend == "reference"
             if is_fallback:
                 raise Absent(self._op.backend_reason)
+            if self.tuning is not None:
+                # users have no say in this: it only ever makes a plan slower
+                self._op._backend.tuning = self.tuning
         return self._op
 
 

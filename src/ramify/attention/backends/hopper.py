@@ -1,0 +1,242 @@
+"""hopper: one persistent launch per layer for the whole forest, merge included (sm_90).
+
+Every plan, whatever its method, is lowered to units that fixed workers walk; see
+plan/schedule.py and kernels/hopper.cu. The grid never changes, so a captured CUDA graph serves every
+plan within the capacity, and a step that only appends a token per branch adds one on the device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ramify.attention.backends.base import Backend, LayerOptions
+from ramify.attention.backends.device_arrays import DeviceArrays
+from ramify.attention.backends.nvrtc import CudaKernel, compile_cubin
+from ramify.attention.kernels.hopper_source import KernelConstants, hopper_source
+from ramify.attention.plan import AttentionPlan, HeadShape
+from ramify.attention.plan.cost import Tuning
+from ramify.attention.plan.schedule import (
+    HEADER_INTS,
+    PIECE_INTS,
+    UNIT_INTS,
+    Schedule,
+    group_rows,
+    make_schedule,
+)
+from ramify.core.errors import BackendUnavailable, InputError, expected_got
+from ramify.core.forest import Forest
+
+ARCH = "sm_90a"
+THREADS = 384
+LOG2_E = math.log2(math.e)
+HEAD_DIMS = (32, 64, 96, 128)
+DTYPES = (torch.bfloat16, torch.float16)
+
+_kernels: dict[tuple[KernelConstants, int], CudaKernel] = {}
+
+
+class _Params(ctypes.Structure):
+    """As the struct of the same name in kernels/hopper.cu."""
+
+    _fields_ = (
+        [(name, ctypes.c_void_p) for name in (
+            "q", "k", "v", "out", "lse", "part_out", "part_lse", "counters",
+            "header", "units", "pieces", "user_row", "row_position", "row_units",
+            "expected", "merge_indptr", "merge_slots",
+        )]
+        + [(name, ctypes.c_int64) for name in (
+            "q_row", "q_head", "k_slot", "k_head", "v_slot", "v_head",
+        )]
+        + [("num_kv_heads", ctypes.c_int), ("window", ctypes.c_int)]
+        + [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
+    )  # fmt: skip
+
+
+class HopperBackend(Backend):
+    """Executes plans on a Hopper GPU; see the module's docstring."""
+
+    name = "hopper"
+    auto_method = "fused"
+
+    def __init__(self, heads: HeadShape, device: torch.device) -> None:
+        _check(heads, device)
+        super().__init__(heads, device)
+        num_sms = torch.cuda.get_device_properties(device).multi_processor_count
+        self.num_workers = max(1, num_sms // heads.num_kv_heads)
+        self.tuning = Tuning(num_workers=self.num_workers)
+        self._arrays = DeviceArrays(
+            device, _room(rows=64, units=self.num_workers, pieces=256, slots=64)
+        )
+        self._counters = torch.zeros(0, dtype=torch.int32, device=device)
+        self._parts = torch.empty(0, device=device)
+        self._held: list[tuple[Tensor, ...]] = []
+        self._params = _Params()
+        self._version = -1
+
+    def reserve(self, *, rows: int, nodes: int, slots: int) -> None:
+        """Fix all addresses for captured graphs; a larger plan raises InputError.
+
+        Args:
+            rows, nodes: of the largest forest.
+            slots: partial results of one row; rows x 4 is ample for fused plans.
+        """
+        # a node's run may be listed by several row tiles and cut by every worker
+        pieces = 4 * nodes + self.num_workers
+        units = 2 * self.num_workers + rows
+        self._arrays.fix(_room(rows=rows, units=units, pieces=pieces, slots=slots))
+        self._make_workspace(slots)
+
+    def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
+        """Lower the plan and send it to the device, without waiting."""
+        costs = self.tuning.costs if self.tuning else None
+        schedule = make_schedule(plan, self.heads.group, self.num_workers, costs)
+        self._arrays.send(_arrays_of(schedule))
+        self._schedule = schedule
+        self._make_workspace(schedule.num_slots)
+        self._can_grow = plan.can_grow
+
+    def advance(self) -> bool:
+        """Every row's own node grew by the slot after its last: no re-plan, no synchronisation.
+
+        Returns False, and changes nothing, where the present plan does not allow it.
+        """
+        if not self._can_grow:
+            return False
+        self._arrays["header"][1:2].add_(1)
+        return True
+
+    def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerOptions) -> tuple[Tensor, Tensor]:
+        """Attention of one layer: out [Q, Hq, D] like q, lse [Q, Hq] float32."""
+        for name, tensor in (("k", k), ("v", v)):
+            _check_alignment(name, tensor)
+        if not _is_aligned(q):
+            q = q.contiguous()
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+        if len(q) == 0:
+            return out, lse
+        self._hold_if_captured()
+        self._set_params(q, k, v, out, lse, layer)
+        kernel = _kernel(
+            KernelConstants(
+                head_dim=self.heads.head_dim,
+                group=self.heads.group,
+                is_bf16=q.dtype == torch.bfloat16,
+                has_softcap=layer.softcap is not None,
+                has_window=layer.window is not None,
+            ),
+            self.device,
+        )
+        stream = torch.cuda.current_stream(self.device).cuda_stream
+        kernel.launch(self.num_workers * self.heads.num_kv_heads, THREADS, stream, self._params)
+        self.kv_bytes_read += self._schedule.read_tokens * self.heads.token_bytes
+        return out, lse
+
+    def _set_params(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, layer: LayerOptions
+    ) -> None:
+        p = self._params
+        p.q, p.k, p.v = q.data_ptr(), k.data_ptr(), v.data_ptr()
+        p.out, p.lse = out.data_ptr(), lse.data_ptr()
+        p.q_row, p.q_head = q.stride()[:2]
+        p.k_slot, p.k_head = k.stride()[:2]
+        p.v_slot, p.v_head = v.stride()[:2]
+        p.window = layer.window or 0
+        p.scale, p.softcap = layer.scale * LOG2_E, 0.0
+        if layer.softcap is not None:
+            p.scale = layer.softcap * LOG2_E
+            p.softcap = 2 * LOG2_E * layer.scale / layer.softcap
+        if self._version != self._arrays.version:
+            for name in self._arrays.room:
+                setattr(p, name, self._arrays[name].data_ptr())
+            p.num_kv_heads = self.heads.num_kv_heads
+            self._version = self._arrays.version
+        size = len(self._parts) // (self.heads.head_dim + 1)
+        p.part_out, p.part_lse = (
+            self._parts.data_ptr(),
+            self._parts[size * self.heads.head_dim :].data_ptr(),
+        )
+        p.counters = self._counters.data_ptr()
+
+    def _make_workspace(self, slots: int) -> None:
+        """Partial results and merge counters, only ever grown."""
+        size = slots * self.heads.num_q_heads * (self.heads.head_dim + 1)
+        if len(self._parts) < size:
+            slots = 1 << (slots - 1).bit_length()
+            size = slots * self.heads.num_q_heads * (self.heads.head_dim + 1)
+            self._parts = torch.empty(size, device=self.device)
+        groups = self._arrays.room["expected"] * self.heads.num_kv_heads
+        if len(self._counters) < groups:
+            self._counters = torch.zeros(groups, dtype=torch.int32, device=self.device)
+
+    def _hold_if_captured(self) -> None:
+        """A graph holds addresses: what it reads must outlive a plan that outgrows the buffers."""
+        if not torch.cuda.is_current_stream_capturing():
+            return
+        held = (self._arrays.tensor, self._parts, self._counters)
+        if not self._held or any(a is not b for a, b in zip(self._held[-1], held, strict=True)):
+            self._held.append(held)
+
+
+def _arrays_of(schedule: Schedule) -> dict[str, np.ndarray]:
+    return {name: getattr(schedule, name) for name in _room(rows=0, units=0, pieces=0, slots=0)}
+
+
+def _room(*, rows: int, units: int, pieces: int, slots: int) -> dict[str, int]:
+    """Integers of each array."""
+    return {
+        "header": HEADER_INTS,
+        "units": units * UNIT_INTS,
+        "pieces": pieces * PIECE_INTS,
+        "user_row": rows,
+        "row_position": rows,
+        "row_units": rows,
+        "expected": rows,
+        "merge_indptr": rows + 1,
+        "merge_slots": slots,
+    }
+
+
+def _kernel(constants: KernelConstants, device: torch.device) -> CudaKernel:
+    """The compiled variant, kept for the life of the process."""
+    key = (constants, device.index or 0)
+    if key not in _kernels:
+        cubin = compile_cubin(hopper_source(constants), ARCH)
+        _kernels[key] = CudaKernel(cubin, "forest_attention", constants.shared_bytes)
+    return _kernels[key]
+
+
+def _check(heads: HeadShape, device: torch.device) -> None:
+    """Raise BackendUnavailable where the kernel cannot run."""
+    if device.type != "cuda":
+        raise BackendUnavailable("hopper", f"expected device cuda, got {device}")
+    capability = torch.cuda.get_device_capability(device)
+    if capability != (9, 0):
+        raise BackendUnavailable("hopper", f"expected compute capability 9.0, got {capability}")
+    if heads.itemsize != 2:
+        raise BackendUnavailable("hopper", f"expected 16 bit elements, got {8 * heads.itemsize}")
+    if heads.head_dim not in HEAD_DIMS or heads.group > 64:
+        got = f"{heads.head_dim} and {heads.group}"
+        wanted = f"head_dim of {HEAD_DIMS} and at most 64 query heads a KV head"
+        raise BackendUnavailable("hopper", f"expected {wanted}, got {got}")
+
+
+def _is_aligned(tensor: Tensor) -> bool:
+    strides = tensor.stride()
+    return (
+        strides[-1] == 1
+        and tensor.data_ptr() % 16 == 0
+        and all(s * tensor.element_size() % 16 == 0 for s in strides[:-1])
+    )
+
+
+def _check_alignment(name: str, tensor: Tensor) -> None:
+    if not _is_aligned(tensor):
+        got = f"strides {tensor.stride()} at address {tensor.data_ptr():#x}"
+        wanted = "a contiguous last axis, other strides and the address multiples of 16 bytes"
+        raise InputError(expected_got(name, wanted, got))

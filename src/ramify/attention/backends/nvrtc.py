@@ -1,0 +1,116 @@
+"""CUDA C++ compiled at run time: no compiler on the user's machine, a cubin in the user's cache.
+
+NVRTC and the driver's bindings come with torch's CUDA builds. A cubin is kept under the hash of its
+source, options and compiler version, so a process compiles a kernel only once in its machine's life.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ramify.core.env import cache_dir
+from ramify.core.errors import BackendUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+def compile_cubin(source: str, arch: str, options: Sequence[str] = ()) -> bytes:
+    """Machine code of one translation unit, from the cache where it is there. Needs no GPU.
+
+    Args:
+        arch: as in `sm_90a`.
+    Raises:
+        BackendUnavailable: NVRTC is not installed.
+    """
+    nvrtc = _bindings("nvrtc")
+    arguments = [f"--gpu-architecture={arch}", "--std=c++17", "-default-device", *options]
+    version = _checked(nvrtc.nvrtcVersion())
+    key = hashlib.sha256(repr((source, arguments, version)).encode()).hexdigest()[:32]
+    path = cache_dir() / "cubins" / f"{key}.cubin"
+    if path.is_file():
+        return path.read_bytes()
+    cubin = _compile(nvrtc, source, arguments)
+    _keep(path, cubin)
+    return cubin
+
+
+def _compile(nvrtc: Any, source: str, arguments: Sequence[str]) -> bytes:
+    (program,) = _checked(nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], []))
+    encoded = [word.encode() for word in arguments]
+    (status,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)
+    if int(status):
+        (size,) = _checked(nvrtc.nvrtcGetProgramLogSize(program))
+        log = b" " * size
+        nvrtc.nvrtcGetProgramLog(program, log)
+        raise AssertionError(f"a kernel does not compile: {log.decode(errors='replace')}")
+    (size,) = _checked(nvrtc.nvrtcGetCUBINSize(program))
+    cubin = b" " * size
+    _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
+    return cubin
+
+
+def _keep(path: Path, cubin: bytes) -> None:
+    """Write beside and rename, so that no process reads half a file; a full disk is no reason to stop."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(cubin)
+        os.replace(file.name, path)
+    except OSError as error:
+        logger.warning("compiled kernels cannot be kept in %s (%s)", path.parent, error)
+
+
+class CudaKernel:
+    """One kernel of a cubin in the present CUDA context, taking one struct by value."""
+
+    def __init__(self, cubin: bytes, name: str, shared_bytes: int) -> None:
+        self._driver = _bindings("driver")
+        (self._module,) = _checked(self._driver.cuModuleLoadData(cubin))
+        (self._function,) = _checked(self._driver.cuModuleGetFunction(self._module, name.encode()))
+        attribute = self._driver.CUfunction_attribute
+        _checked(
+            self._driver.cuFuncSetAttribute(
+                self._function,
+                attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                shared_bytes,
+            )
+        )
+        self._shared_bytes = shared_bytes
+
+    def launch(self, grid: int, block: int, stream: int, parameters: ctypes.Structure) -> None:
+        """Queue one launch; the struct is copied before this returns."""
+        pointers = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
+        _checked(
+            self._driver.cuLaunchKernel(
+                self._function, grid, 1, 1, block, 1, 1, self._shared_bytes, stream,
+                ctypes.addressof(pointers), 0,
+            )
+        )  # fmt: skip
+
+
+def _bindings(name: str) -> Any:
+    try:
+        module = import_module(f"cuda.bindings.{name}")
+        if name == "nvrtc":
+            module.nvrtcVersion()  # loads the library
+    except (ImportError, RuntimeError) as error:
+        raise BackendUnavailable(
+            "hopper", f"cuda.bindings and NVRTC are needed: {error}"
+        ) from error
+    return module
+
+
+def _checked(result: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Drop the status in front of a call's results."""
+    status, *values = result
+    if int(status):
+        raise RuntimeError(f"CUDA: {status}")
+    return tuple(values)

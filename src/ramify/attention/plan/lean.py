@@ -1,0 +1,47 @@
+"""lean: stream-K over every branch's own path, equal lean tiles per worker.
+
+All paths are laid end to end and every worker gets the same number of tiles of 64 tokens, so ragged
+batches and few long requests keep all SMs busy. Nothing is shared between branches; the unit that
+completes a row merges its partials inside the launch, and nobody waits.
+
+Source: LeanAttention, Sanovar et al. 2025 (arXiv 2405.10480).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ramify.attention.plan.cost import Tuning
+from ramify.attention.plan.per_branch import paths_of_tips
+from ramify.attention.plan.plan import AttentionPlan, plan_from_pieces
+from ramify.attention.plan.spans import Lists, cut_spans
+from ramify.core.forest import Forest
+
+
+def plan_lean(forest: Forest, tuning: Tuning | None = None) -> AttentionPlan:
+    """Items of one branch each, as many as workers plus the cuts at the ends of paths."""
+    tuning = tuning or Tuning()
+    tips, pieces, tip = paths_of_tips(forest)
+    every = np.arange(len(tip))
+    counts = np.bincount(tip, minlength=len(tips))
+    lists = Lists(
+        indptr=np.append(0, np.cumsum(counts)),
+        piece=every,
+        length=pieces.length,
+        is_reread=np.zeros_like(every),
+    )
+    # equal tiles: what a unit costs beside them is not weighed
+    even = replace(tuning, costs=replace(tuning.costs, unit_us=0.0))
+    spans = cut_spans(lists, even, is_wide=False)
+    of_item = spans.item_list[spans.item]
+    rows = (forest.row_lo[tips][of_item], forest.own_hi[tips][of_item])
+    return plan_from_pieces(
+        forest,
+        "lean",
+        spans.pieces(lists, pieces),
+        spans.item,
+        row_range=rows,
+        item_worker=spans.item_worker,
+    )

@@ -1,0 +1,252 @@
+"""From a plan to what the persistent kernel walks: units per worker, packed as int32.
+
+An item becomes one unit for each row tile of 128 packed rows. Units go to the workers the plan
+names, or in order to whoever is free first, as a GPU hands out CTAs. Partial results have slots
+only where a row is in several units; rows that share a merge counter form a group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ramify.attention.plan.cost import CostTable
+from ramify.attention.plan.plan import AttentionPlan
+from ramify.attention.plan.spans import STEP
+from ramify.core.jit import njit
+
+Int32Array = npt.NDArray[np.int32]
+PACKED_ROWS = 128  # of a unit at most
+UNIT_INTS, PIECE_INTS, HEADER_INTS = 16, 8, 32
+# flags of a unit: rows finished by it, rows with a partial result, rows that see prefixes
+DONE, PARTIAL, PREFIX = 1, 2, 4
+PIECE_PREFIX, PIECE_OPEN = 1, 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Schedule:
+    """Int32 arrays as kernels/hopper.cu reads them; unit w is the first of worker w."""
+
+    header: Int32Array  # [32] rows, tokens appended since
+    units: Int32Array  # [U, 16]
+    pieces: Int32Array  # [P, 8] slot, length, lo, hi, position, flags, 0, 0
+    user_row: Int32Array  # [Q] of each ordered row
+    row_position: Int32Array  # [Q]
+    row_units: Int32Array  # [Q] units that touch the row
+    expected: Int32Array  # [groups] units with partial results in the group
+    merge_indptr: Int32Array  # [Q + 1]
+    merge_slots: Int32Array  # [M]
+    num_slots: int  # partial results of one row
+    read_tokens: int
+    busiest: float  # cost of the busiest worker over the mean
+
+
+def group_rows(group: int) -> int:
+    """Rows that share a merge counter: about 16 packed ones."""
+    return max(1, 16 // group)
+
+
+def make_schedule(
+    plan: AttentionPlan, group: int, num_workers: int, costs: CostTable | None = None
+) -> Schedule:
+    """Lower a plan.
+
+    Args:
+        group: query heads per KV head.
+        num_workers: per KV head.
+        costs: what units are balanced with where the plan names no workers.
+    """
+    costs = costs or CostTable()
+    num_rows, num_items = plan.num_rows, plan.num_items
+    item_lo, item_hi = plan.item_lo, plan.item_hi
+    tile = max(1, PACKED_ROWS // group)
+    num_units, num_pieces = _count(
+        plan.item_indptr, plan.piece_lo, plan.piece_hi, item_lo, item_hi, tile
+    )
+    worker = np.full(num_items, -1) if plan.item_worker is None else plan.item_worker
+    units = np.zeros((num_workers + num_units + num_rows, UNIT_INTS), dtype=np.int32)
+    pieces = np.zeros((max(num_pieces, 1), PIECE_INTS), dtype=np.int32)
+    row_units = np.zeros(num_rows, dtype=np.int32)
+    expected = np.zeros(-(-num_rows // group_rows(group)), dtype=np.int32)
+    indptr = np.zeros(num_rows + 1, dtype=np.int32)
+    slots = np.zeros(max(int((item_hi - item_lo).sum()), 1), dtype=np.int32)
+    flags = plan.piece_causal * PIECE_PREFIX + plan.piece_open * PIECE_OPEN
+    used, num_slots, read, busiest = _fill(
+        plan.item_indptr,
+        plan.piece_slot,
+        plan.piece_len,
+        plan.piece_lo,
+        plan.piece_hi,
+        plan.piece_position,
+        flags,
+        item_lo,
+        item_hi,
+        worker,
+        tile,
+        group_rows(group),
+        num_workers,
+        num_units,
+        costs.unit_us,
+        costs.step_us / STEP,
+        units,
+        pieces,
+        row_units,
+        expected,
+        indptr,
+        slots,
+    )
+    header = np.zeros(HEADER_INTS, dtype=np.int32)
+    header[0] = num_rows
+    return Schedule(
+        header=header,
+        units=units[:used],
+        pieces=pieces[:num_pieces],
+        user_row=plan.row_order.astype(np.int32),
+        row_position=plan.row_position.astype(np.int32),
+        row_units=row_units,
+        expected=expected,
+        merge_indptr=indptr,
+        merge_slots=slots[: indptr[-1]],
+        num_slots=num_slots,
+        read_tokens=read,
+        busiest=busiest,
+    )
+
+
+@njit
+def _tile_rows(rows, tile):  # type: ignore[no-untyped-def]
+    """Rows per tile when `rows` are split evenly in as few tiles as possible."""
+    tiles = (rows + tile - 1) // tile
+    return (rows + tiles - 1) // tiles
+
+
+@njit
+def _count(item_indptr, lo, hi, item_lo, item_hi, tile):  # type: ignore[no-untyped-def]
+    """Units and pieces of all units."""
+    units, pieces = 0, 0
+    for w in range(len(item_lo)):
+        rows = item_hi[w] - item_lo[w]
+        if rows <= tile:
+            units += 1
+            pieces += item_indptr[w + 1] - item_indptr[w]
+            continue
+        step = _tile_rows(rows, tile)
+        for first in range(item_lo[w], item_hi[w], step):
+            units += 1
+            for i in range(item_indptr[w], item_indptr[w + 1]):
+                if lo[i] < first + step and hi[i] > first:
+                    pieces += 1
+    return units, pieces
+
+
+@njit
+def _fill(  # type: ignore[no-untyped-def]
+    item_indptr, slot, length, lo, hi, position, flags, item_lo, item_hi, item_worker,
+    tile, rows_per_group, num_workers, num_units, unit_us, token_us,
+    units, pieces, row_units, expected, indptr, slots,
+):  # fmt: skip
+    """Returns units used, slots, tokens read, and the load of the busiest worker over the mean."""
+    num_rows = len(row_units)
+    first_row = np.empty(num_units, dtype=np.int64)
+    row_count = np.empty(num_units, dtype=np.int64)
+    begin = np.empty(num_units + 1, dtype=np.int64)
+    worker = np.empty(num_units, dtype=np.int64)
+    tokens = np.zeros(num_units, dtype=np.int64)
+    opened = np.zeros(num_units, dtype=np.int64)
+    unit_flags = np.zeros(num_units, dtype=np.int64)
+    load = np.zeros(num_workers)
+    change = np.zeros(num_rows + 1, dtype=np.int64)
+    u = p = read = 0
+    for w in range(len(item_lo)):
+        step = _tile_rows(item_hi[w] - item_lo[w], tile)
+        for first in range(item_lo[w], item_hi[w], step):
+            end = min(first + step, item_hi[w])
+            first_row[u], row_count[u], begin[u] = first, end - first, p
+            for i in range(item_indptr[w], item_indptr[w + 1]):
+                if lo[i] < end and hi[i] > first:
+                    pieces[p, 0], pieces[p, 1], pieces[p, 2] = slot[i], length[i], lo[i]
+                    pieces[p, 3], pieces[p, 4], pieces[p, 5] = hi[i], position[i], flags[i]
+                    p += 1
+                    tokens[u] += length[i]
+                    if flags[i] & PIECE_OPEN:
+                        opened[u] += 1
+                    if flags[i] & PIECE_PREFIX:
+                        unit_flags[u] |= PREFIX
+            mine = item_worker[w]
+            if mine < 0:
+                mine = np.argmin(load)
+            worker[u] = mine
+            load[mine] += unit_us + tokens[u] * token_us
+            change[first] += 1
+            change[end] -= 1
+            read += tokens[u]
+            u += 1
+    begin[u] = p
+
+    count = 0
+    for r in range(num_rows):
+        count += change[r]
+        row_units[r] = count
+    num_slots = 0
+    slot0 = np.zeros(num_units, dtype=np.int64)
+    for u in range(num_units):
+        for r in range(first_row[u], first_row[u] + row_count[u]):
+            unit_flags[u] |= DONE if row_units[r] == 1 else PARTIAL
+        if unit_flags[u] & PARTIAL:
+            slot0[u] = num_slots
+            num_slots += row_count[u]
+            last = (first_row[u] + row_count[u] - 1) // rows_per_group
+            for g in range(first_row[u] // rows_per_group, last + 1):
+                expected[g] += 1
+    # a row's slots, in the order of the units
+    for r in range(num_rows):
+        indptr[r + 1] = indptr[r] + (row_units[r] if row_units[r] > 1 else 0)
+    at = indptr[:-1].copy()
+    for u in range(num_units):
+        if unit_flags[u] & PARTIAL:
+            for r in range(first_row[u], first_row[u] + row_count[u]):
+                if row_units[r] > 1:
+                    slots[at[r]] = slot0[u] + r - first_row[u]
+                    at[r] += 1
+
+    # rows that see nothing are units without tokens
+    extra = 0
+    for r in range(num_rows):
+        if row_units[r] == 0:
+            extra += 1
+    total = num_units + extra
+    per_worker = np.zeros(num_workers + 1, dtype=np.int64)
+    for u in range(num_units):
+        per_worker[worker[u] + 1] += 1
+    for e in range(extra):
+        per_worker[e % num_workers + 1] += 1
+    # place of each worker's second unit
+    after = np.empty(num_workers + 1, dtype=np.int64)
+    after[0] = num_workers
+    for w in range(num_workers):
+        after[w + 1] = after[w] + max(per_worker[w + 1] - 1, 0)
+    taken = np.zeros(num_workers, dtype=np.int64)
+    row = 0
+    for u in range(total):
+        if u < num_units:
+            w = worker[u]
+        else:
+            w = (u - num_units) % num_workers
+            while row_units[row] != 0:
+                row += 1
+        place = w if taken[w] == 0 else after[w] + taken[w] - 1
+        taken[w] += 1
+        out = units[place]
+        if u < num_units:
+            out[0], out[1], out[2], out[3] = first_row[u], row_count[u], begin[u], begin[u + 1]
+            out[4], out[5], out[6], out[7] = tokens[u], opened[u], slot0[u], unit_flags[u]
+            out[8:14] = pieces[begin[u], :6]
+        else:
+            out[0], out[1], out[7] = row, 1, DONE
+            row += 1
+    for w in range(num_workers):
+        units[w, 14], units[w, 15] = after[w], max(per_worker[w + 1] - 1, 0)
+    mean = load.sum() / num_workers
+    return after[num_workers], num_slots, read, load.max() / mean if mean > 0 else 1.0

@@ -1,0 +1,155 @@
+"""Stream-K cuts: lists of KV, one per row tile, laid end to end and cut into spans of equal cost.
+
+A row tile is an interval of ordered rows with all the pieces that one of them sees. Cutting the
+whole line, not each list, gives every worker the same work whatever the lengths; a span that ends
+inside a list costs its rows one more partial result.
+
+Source: LeanAttention, Sanovar et al. 2025 (arXiv 2405.10480), equal spans over ragged lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ramify.attention.plan.cost import Tuning
+from ramify.attention.plan.pieces import IntArray, Pieces
+from ramify.core.jit import njit
+
+STEP = 64  # tokens of a step: cuts fall on whole ones where they can
+SNAP = 0.08  # a span ends at a list's edge if that makes it shorter by at most so much
+MIN_STEPS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lists:
+    """T lists of pieces. Entry e is the first `length[e]` tokens of a piece."""
+
+    indptr: IntArray  # [T + 1], CSR over the entries
+    piece: IntArray  # [E]
+    length: IntArray  # [E]
+    is_reread: IntArray  # [E] 1: an earlier list has this entry too
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spans:
+    """The lists, cut. Items follow one another along the line."""
+
+    entry: IntArray  # [C] of each cut piece
+    skip: IntArray  # [C] tokens of the entry before it
+    length: IntArray  # [C]
+    item: IntArray  # [C], rising
+    item_list: IntArray  # [W] the list of each item
+    item_worker: IntArray | None  # [W], rising; None: cuts are fixed and any worker may take any
+
+    def pieces(self, lists: Lists, pieces: Pieces) -> Pieces:
+        """The cut pieces."""
+        source = lists.piece[self.entry]
+        return Pieces(
+            slot=pieces.slot[source] + self.skip,
+            length=self.length,
+            node=pieces.node[source],
+            offset=pieces.offset[source] + self.skip,
+        )
+
+
+def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
+    """Cut lists for `tuning.num_workers` workers.
+
+    Args:
+        is_wide: lists have more packed rows than half a tile, so products may outweigh reads.
+    """
+    costs = tuning.costs
+    compute = costs.compute_us if is_wide else costs.compute_us / 2
+    first_us, again_us = max(costs.step_us, compute), max(costs.reread_us, compute)
+    room = len(lists.piece) + len(lists.indptr) + tuning.num_workers
+    if tuning.fixed_cuts is not None:
+        room += int(lists.length.sum()) // tuning.fixed_cuts
+    columns = np.empty((6, room), dtype=np.int64)
+    num_cuts, num_items = _cut(
+        lists.indptr,
+        lists.length,
+        lists.is_reread,
+        columns,
+        tuning.num_workers,
+        tuning.fixed_cuts or 0,
+        first_us / STEP,
+        again_us / STEP,
+        costs.unit_us,
+        costs.partial_us,
+    )
+    entry, skip, length, item = columns[:4, :num_cuts]
+    item_list, item_worker = columns[4:, :num_items]
+    return Spans(
+        entry=entry,
+        skip=skip,
+        length=length,
+        item=item,
+        item_list=item_list,
+        item_worker=None if tuning.fixed_cuts else item_worker,
+    )
+
+
+@njit
+def _cut(indptr, length, is_reread, out, workers, fixed, first_us, again_us, unit_us, partial_us):  # type: ignore[no-untyped-def]
+    """Rows of `out`: entry, skip, length, item of each cut; list, worker of each item."""
+    total = 0.0
+    longest = 0.0
+    for t in range(len(indptr) - 1):
+        cost = unit_us
+        for e in range(indptr[t], indptr[t + 1]):
+            cost += length[e] * (again_us if is_reread[e] else first_us)
+        longest = max(longest, cost)
+        total += cost
+    # a list cut in n spans takes longest / n to read and n partial results to merge
+    least = max(np.sqrt(partial_us * longest), unit_us + MIN_STEPS * STEP * first_us)
+    workers = max(1, min(workers, int(total / least + 0.5)))
+    worker, left, rest = 0, total / workers, total
+    target = left
+    cuts = items = 0
+    for t in range(len(indptr) - 1):
+        # the edge of a list is near: ending here is closer to even than taking the list
+        cost = unit_us
+        for e in range(indptr[t], indptr[t + 1]):
+            cost += length[e] * (again_us if is_reread[e] else first_us)
+        if worker < workers - 1 and left < min(SNAP * target, cost / 2):
+            worker += 1
+            left = target = rest / (workers - worker)
+        left -= unit_us
+        rest -= unit_us
+        tokens = 0  # of the present item
+        out[4, items], out[5, items] = t, worker
+        for e in range(indptr[t], indptr[t + 1]):
+            per_token = again_us if is_reread[e] else first_us
+            skip = 0
+            while skip < length[e]:
+                take = length[e] - skip
+                if fixed:
+                    room = fixed - tokens
+                elif worker == workers - 1:
+                    room = take
+                else:
+                    room = int(max(left, 0.0) / per_token)
+                    if room < take:
+                        # to the nearest whole step of the item
+                        room = (tokens + room + STEP // 2) // STEP * STEP - tokens
+                take = min(take, room)
+                if take > 0:
+                    out[0, cuts], out[1, cuts], out[2, cuts], out[3, cuts] = e, skip, take, items
+                    cuts += 1
+                    skip += take
+                    tokens += take
+                    left -= take * per_token
+                    rest -= take * per_token
+                if skip < length[e]:
+                    if tokens:
+                        items += 1
+                    tokens = 0
+                    if not fixed:
+                        worker += 1
+                        left = target = rest / (workers - worker)
+                    out[4, items], out[5, items] = t, worker
+        if tokens:
+            items += 1
+    return cuts, items
