@@ -143,21 +143,22 @@ def test_a_window_reads_what_its_rows_see() -> None:
             assert op.kv_bytes_read == window * op.heads.token_bytes
 
 
-FP8_CASES: dict[str, tuple[TreeCase, int, int, torch.dtype, dict]] = {
-    "short_runs": (random_forest(1, SMALL), 4, 2, torch.float16, {}),
-    "long_runs": (random_forest(6, LONG), 2, 2, torch.float32, {"window": 40, "softcap": 20.0}),
-    "widest_tile": (prefill(prompt=150, chunk=70), 8, 1, torch.float16, {"softcap": 5.0}),
+LONG_OPTIONS = {"window": 40, "softcap": 20.0}
+FP8_CASES: dict[str, tuple[TreeCase, str, int, int, torch.dtype, dict]] = {
+    "short_runs": (random_forest(1, SMALL), "auto", 4, 2, torch.float16, {}),
+    "long_runs": (random_forest(6, LONG), "auto", 2, 2, torch.float32, LONG_OPTIONS),
+    "widest_tile": (prefill(prompt=150, chunk=70), "node", 8, 1, torch.float16, {"softcap": 5.0}),
 }
 
 
 @pytest.mark.parametrize("case", FP8_CASES.values(), ids=FP8_CASES)
-def test_fp8_keys_and_values(case: tuple[TreeCase, int, int, torch.dtype, dict]) -> None:
-    tree, q_heads, kv_heads, dtype, options = case
+def test_fp8_keys_and_values(case: tuple[TreeCase, str, int, int, torch.dtype, dict]) -> None:
+    tree, method, q_heads, kv_heads, dtype, options = case
     plain = make_inputs(
         tree, num_q_heads=q_heads, num_kv_heads=kv_heads, head_dim=16, dtype=dtype, strided=True
     )
     x = quantise(plain)
-    op = open_op(plain, softcap=options.get("softcap"), kv_dtype=FP8)
+    op = open_op(plain, method, softcap=options.get("softcap"), kv_dtype=FP8)
     op.plan(tree.forest)
     scales = {"k_scale": x.k_scale, "v_scale": x.v_scale}
     out, lse = op.run(x.q, x.k, x.v, window=options.get("window"), **scales)
@@ -173,10 +174,12 @@ def test_fp8_keys_and_values(case: tuple[TreeCase, int, int, torch.dtype, dict])
 def test_a_chunk_of_many_rows_takes_the_widest_tile() -> None:
     case = prefill(prompt=150, chunk=70)
     x = make_inputs(case, num_q_heads=8, num_kv_heads=1, head_dim=16, dtype=torch.float16)
-    op = open_op(x)
-    op.plan(case.forest)
-    assert len(op._backend._work.units[128])
-    check(case, x)
+    for method in ("node", "flatten"):
+        op = open_op(x, method)
+        op.plan(case.forest)
+        assert len(op._backend._work.units[128])
+        check(case, x, method)
+    check(case, x, "node", window=30)
 
 
 def test_rows_that_see_nothing_and_no_rows() -> None:
