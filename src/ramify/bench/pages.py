@@ -1,8 +1,8 @@
 """Tables of a page that are made from rows: between two comments, replaced as a whole.
 
-    <!-- table: name -->
-    ...
-    <!-- end -->
+<!-- table: name -->
+...
+<!-- end -->
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def execute(options: BenchCalibrateOptions, out: Output) -> int:
         commit=options.commit,
     )
     out.say(f"{found.environment.gpu}, {found.num_sms} SMs, backend {found.backend}")
-    for name, value in asdict(found.costs).items():
+    for name, value in {**asdict(found.costs), "merge_us": found.merge_us}.items():
         out.say(f"  {name:<11}{value:8.3f}")
     out.say(_points(found))
     if options.output is not None:

@@ -211,7 +211,8 @@ class _PaperOptions(MeasureOptions):
         default=(), metadata={"help": "measure nothing, make the tables of these files of rows"}
     )
     page: Path | None = field(
-        default=None, metadata={"help": "put the tables into this Markdown page, where it marks them"}
+        default=None,
+        metadata={"help": "put the tables where this Markdown page marks them"},
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 import pytest
 import torch
 
 from ramify.attention import HeadShape, build_plan
+from ramify.attention.plan.cost import CostTable
 from ramify.bench.attention import calibrate as module
 from ramify.bench.attention.calibrate import (
     Point,
@@ -24,30 +25,36 @@ from ramify.core.errors import InputError
 
 GQA = HeadShape(num_q_heads=32, num_kv_heads=8, head_dim=128, itemsize=2)
 KNOWN = Costs(
-    step_us=0.9, reread_us=0.4, compute_us=0.7, unit_us=1.2, partial_us=0.3, launch_us=5.0
+    step_us=0.9,
+    reread_us=0.4,
+    compute_us=0.7,
+    unit_us=1.2,
+    partial_us=0.1,
+    launch_us=5.0,
+    merge_us=0.3,
 )
-NUM_SMS = 8
+NUM_SMS = 64
 
 
 def _work(tree, method):
     return work_of(build_plan(tree.forest(), method, heads=GQA), GQA)
 
 
-def test_every_cost_has_a_count():
-    assert [f"{field.name}_us" for field in fields(Work)] == list(asdict(Costs()))
-    assert {probe.term for probe in probes(NUM_SMS)} == {field.name for field in fields(Work)}
+def test_every_cost_has_a_probe():
+    assert {f"{probe.term}_us" for probe in probes(NUM_SMS)} == set(asdict(Costs()))
+    assert Costs(step_us=3.0).table == CostTable(step_us=3.0)
 
 
 def test_counts_of_requests():
     """3 requests of 4 rows: 16 packed rows, 2 steps per KV head, nothing to merge."""
     work = _work(requests(3, 128, rows=4), "node")
-    assert work == Work(step=48, reread=0, compute=6, unit=24, partial=0)
+    assert work == Work(step=48, reread=0, compute=6, unit=24, merge=0, depth=0, longest=2)
 
 
 def test_counts_of_partials():
     """2 requests of 2 nodes: each row has 2 partials of 4 packed rows, in 8 KV heads."""
     work = _work(requests(2, 64, nodes=2), "node")
-    assert (work.unit, work.partial) == (32, 8.0)
+    assert (work.unit, work.merge, work.depth) == (32, 8.0, 2)
 
 
 def test_counts_of_row_tiles_and_branches():
@@ -58,30 +65,41 @@ def test_counts_of_row_tiles_and_branches():
     assert (both.step, both.reread) == (24, 8)
 
 
+def test_few_units_take_as_long_as_one():
+    one, many = _work(requests(1, 64), "node"), _work(requests(64, 64), "node")
+    assert one.predicted_us(KNOWN, 64) == pytest.approx(5.0 + 1.2 + 0.9)
+    # eight KV heads of 64 requests on 64 SMs
+    assert many.predicted_us(KNOWN, 64) == pytest.approx(5.0 + 8 * (1.2 + 0.9))
+
+
 def test_known_costs_are_recovered():
     measured = []
 
     def measure(point):
         plan = build_plan(point.tree.forest(), point.method, heads=GQA)
-        # the launch's own point is a unit that has an SM for itself
-        us = work_of(plan, GQA).predicted_us(KNOWN, NUM_SMS)
-        if point.tree.name == requests(1, 64).name:
-            us = KNOWN.launch_us + KNOWN.step_us + KNOWN.unit_us
-        measured.append(us)
-        return plan, us
+        measured.append(work_of(plan, GQA).predicted_us(KNOWN, NUM_SMS))
+        return plan, measured[-1]
 
     costs, points = solve(probes(NUM_SMS), measure, GQA, NUM_SMS)
     assert asdict(costs) == pytest.approx(asdict(KNOWN), rel=1e-6)
     assert [point.us for point in points] == measured
-    for point in points:
-        if point.term != "launch":
-            assert point.predicted_us == pytest.approx(point.us)
+    assert [point.predicted_us for point in points] == pytest.approx(measured)
+
+
+def test_a_negative_cost_is_none():
+    times = iter([2.0, 1.0])
+
+    def measure(point):
+        return build_plan(point.tree.forest(), point.method, heads=GQA), next(times)
+
+    costs, _ = solve(probes(NUM_SMS)[:1], measure, GQA, NUM_SMS)
+    assert costs.step_us == pytest.approx(0.0, abs=1e-9)
 
 
 def test_units_are_the_same_on_every_sm():
     for probe in probes(132):
         for point in (probe.small, probe.large):
-            if point is not None and probe.term != "launch":
+            if point is not None and probe.term not in ("launch", "partial"):
                 assert _work(point.tree, point.method).unit % 132 == 0
 
 

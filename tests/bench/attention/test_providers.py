@@ -17,6 +17,7 @@ from ramify.bench.attention.providers import (
     OURS,
     PEERS,
     PROVIDERS,
+    UNCUT,
     Absent,
     flashinfer,
     names_of,
@@ -115,7 +116,7 @@ def test_groups_and_names():
     assert names_of(["ours"]) == ["ramify:auto", *(f"ramify:{method}" for method in METHODS)]
     assert names_of(["torch:sdpa", "peers"])[0] == "torch:sdpa"
     assert len(names_of(["all", "ours", "torch:flex"])) == len(OURS) + len(PEERS)
-    assert set(names_of(["all"])) | set(BY_BACKEND) == set(PROVIDERS)
+    assert set(names_of(["all"])) | {*BY_BACKEND, UNCUT} == set(PROVIDERS)
     assert set(names_of(["all"])) - set(names_of(["ours", "peers"])) == {"torch:flex"}
     with pytest.raises(InputError, match="ramify:auto"):
         names_of(["vllm"])

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from ramify.attention import AttentionPlan, HeadShape, TreeAttention
-from ramify.bench.attention.cost_model import Costs, Work, work_of
+from ramify.attention.plan.cost import CostTable
+from ramify.bench.attention.cost_model import NO_COSTS, Costs, Work, work_of
 from ramify.bench.attention.problem import make_problem
 from ramify.bench.attention.shapes import Case, Heads, TreeShape, levels
 from ramify.bench.attention.timers import Timer, timer_for
@@ -23,6 +24,8 @@ from ramify.bench.timer import median_of
 from ramify.core.errors import InputError, expected_got
 
 HEADS = Heads()  # 32/8 heads of 128 in bfloat16: the table is of these
+MOST_US = 1000.0  # of any term
+HALVINGS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,8 @@ class Calibration:
     heads: str
     head_dim: int
     dtype: str
-    costs: Costs
+    costs: CostTable
+    merge_us: float  # of the partial results of 16 packed rows, which the table does not have yet
     points: list[Measured]
     environment: Environment
 
@@ -97,7 +101,8 @@ def calibrate(
         heads=HEADS.name,
         head_dim=HEADS.head_dim,
         dtype="bfloat16",
-        costs=costs,
+        costs=costs.table,
+        merge_us=costs.merge_us,
         points=points,
         environment=environment(commit),
     )
@@ -151,29 +156,33 @@ def requests(count: int, tokens: int, rows: int = 1, nodes: int = 1) -> TreeShap
 def probes(num_sms: int) -> list[Probe]:
     """In the order in which they can be solved; counts are multiples of the SMs."""
     many, few = 2 * num_sms, max(1, num_sms // 4)
+    # fewer units than SMs, so that none waits for another
+    deep = max(4, num_sms * 3 // (4 * HEADS.num_kv_heads))
     node, alone = "node", "per_branch"
-
-    def pair(term: str, method: str, small: TreeShape, large: TreeShape) -> Probe:
-        return Probe(
-            term=term,
-            small=Point(method=method, tree=small),
-            large=Point(method=method, tree=large),
-        )
-
     return [
-        pair("step", node, requests(many, 2048), requests(many, 4096)),
-        pair("unit", node, requests(8 * num_sms, 64), requests(32 * num_sms, 64)),
+        _probe("step", node, requests(many, 2048), requests(many, 4096)),
+        _probe("unit", node, requests(8 * num_sms, 64), requests(32 * num_sms, 64)),
         Probe(term="launch", small=None, large=Point(method=node, tree=requests(1, 64))),
-        # eight nodes a request and eight requests: as many units, once with partials to merge
-        pair(
-            "partial",
+        # one row whose nodes all SMs read at the same time: what is left is the merge of that row
+        _probe("partial", node, requests(1, 64, nodes=2), requests(1, 64, nodes=deep)),
+        # eight requests, and eight nodes of a request: as many units, once with partials to merge
+        _probe(
+            "merge",
             node,
             requests(16 * num_sms, 64, rows=4),
             requests(2 * num_sms, 64, rows=4, nodes=8),
         ),
-        pair("compute", node, requests(few, 2048, rows=256), requests(few, 4096, rows=256)),
-        pair("reread", alone, levels([1, many], [2048, 64]), levels([1, many], [4096, 64])),
+        _probe("compute", node, requests(few, 2048, rows=256), requests(few, 4096, rows=256)),
+        _probe("reread", alone, levels([1, many], [2048, 64]), levels([1, many], [4096, 64])),
     ]
+
+
+def _probe(term: str, method: str, small: TreeShape, large: TreeShape) -> Probe:
+    return Probe(
+        term=term,
+        small=Point(method=method, tree=small),
+        large=Point(method=method, tree=large),
+    )
 
 
 def solve(
@@ -190,13 +199,13 @@ def solve(
         the table, and all points with what the table predicts for them. A term that would come
         out negative is 0.
     """
-    costs, seen = Costs(), []
+    costs, seen = NO_COSTS, []
     for probe in chosen:
         points = [point for point in (probe.small, probe.large) if point is not None]
         results = [measure(point) for point in points]
         works = [work_of(plan, heads) for plan, _ in results]
         times = [us for _, us in results]
-        costs = _with_term(costs, probe.term, works, times, num_sms)
+        costs = _with_term(costs, f"{probe.term}_us", works, times, num_sms)
         seen += [(probe.term, *each) for each in zip(points, works, times, strict=True)]
     return costs, [
         Measured(
@@ -211,19 +220,18 @@ def solve(
 
 
 def _with_term(
-    costs: Costs, term: str, works: Sequence[Work], times: Sequence[float], num_sms: int
+    costs: Costs, name: str, works: Sequence[Work], times: Sequence[float], num_sms: int
 ) -> Costs:
-    """The table with `term` set so that the difference of the times is what it predicts."""
-    if term == "launch":
-        # one unit on an SM of its own, with nothing to hide behind
-        rest = times[-1] - costs.step_us - costs.unit_us
-        return replace(costs, launch_us=max(0.0, rest / works[-1].launch))
-    count = getattr(works[1], term) - getattr(works[0], term)
-    assert count > 0, f"the two points of {term} do not differ in it"
-    known = replace(costs, **{f"{term}_us": 0.0})
-    if term == "compute":
-        # the products hide the reads
-        known = replace(known, step_us=0.0, reread_us=0.0)
-    before, after = (work.predicted_us(known, num_sms) for work in works)
-    rest = (times[1] - times[0]) - (after - before)
-    return replace(costs, **{f"{term}_us": max(0.0, rest * num_sms / count)})
+    """The table with one term set so that the difference of the times is what it predicts."""
+
+    def difference(values: Sequence[float]) -> float:
+        return values[-1] - (values[0] if len(values) > 1 else 0.0)
+
+    low, high = 0.0, MOST_US
+    # the difference rises with the term, and not always in a straight line
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        guess = replace(costs, **{name: middle})
+        found = difference([work.predicted_us(guess, num_sms) for work in works])
+        low, high = (middle, high) if found < difference(times) else (low, middle)
+    return replace(costs, **{name: low})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 
 from ramify.bench.deft.paper import PAPER
 from ramify.bench.deft.rows import DeftRow
@@ -15,10 +16,15 @@ _Group = dict[str, DeftRow]
 
 
 def tables(rows: Sequence[DeftRow]) -> dict[str, str]:
-    """Markdown by the name that the page marks it with. Later rows take the place of earlier."""
+    """Markdown by the name that the page marks it with.
+
+    Later rows take the place of earlier ones, but for what they do not have: counts and times may
+    come from different runs.
+    """
     groups: dict[str, _Group] = {}
     for row in rows:
-        groups.setdefault(row.workload, {})[row.provider] = row
+        group = groups.setdefault(row.workload, {})
+        group[row.provider] = _over(group.get(row.provider), row)
     counted = [g for g in groups.values() if any(r.kv_bytes_read is not None for r in g.values())]
     timed = [g for g in groups.values() if any(r.attention_ms is not None for r in g.values())]
     made = {}
@@ -49,8 +55,8 @@ def _kv_table(groups: Sequence[_Group]) -> str:
                 _number(alone, 3),
                 _number(once, 3),
                 NONE if less is None else f"{less:.1f} %",
-                _number(paper and paper.radix_kv_tb, 2),
-                _number(paper and paper.deft_kv_tb, 2),
+                _number(None if paper is None else paper.radix_kv_tb, 2),
+                _number(None if paper is None else paper.deft_kv_tb, 2),
             ]
         )
     return markdown_table(header, lines)
@@ -69,7 +75,7 @@ def _methods_table(groups: Sequence[_Group], value: Callable[[DeftRow], int | No
 
 
 def _times_table(groups: Sequence[_Group]) -> str:
-    """Attention of all layers and steps, milliseconds, and how many times faster than per branch."""
+    """Attention of all layers and steps, and how many times faster than per branch it is."""
     names = _providers(groups)
     header = ["workload", *(f"{_short(name)}, ms" for name in names), "paper: DeFT over Radix"]
     lines = []
@@ -84,6 +90,14 @@ def _times_table(groups: Sequence[_Group]) -> str:
         quoted = NONE if paper is None else f"{paper.speedup:.2f}x"
         lines.append([_any(group).workload, *cells, quoted])
     return markdown_table(header, lines)
+
+
+def _over(earlier: DeftRow | None, row: DeftRow) -> DeftRow:
+    """`row`, with what only the earlier row of the same trees has."""
+    if earlier is None or earlier.num_trees != row.num_trees:
+        return row
+    missing = [f.name for f in fields(row) if getattr(row, f.name) is None]
+    return replace(row, **{name: getattr(earlier, name) for name in missing})
 
 
 def _any(group: _Group) -> DeftRow:

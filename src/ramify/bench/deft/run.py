@@ -42,7 +42,7 @@ def sampled_steps(workload: Workload, points: int) -> list[int]:
     return [(2 * point + 1) * workload.num_steps // (2 * points) for point in range(points)]
 
 
-def count_rows(
+def count_providers(
     workload: Workload, providers: Sequence[str], progress: Progress = lambda text: None
 ) -> dict[str, Counts]:
     """Counts by provider, of those that are a method of ours."""
@@ -100,8 +100,7 @@ def _row(
     times: Times | None,
     stamp: Environment,
 ) -> DeftRow:
-    token_bytes = LAYERS * LLAMA.token_bytes
-    row_bytes = 2 * LAYERS * LLAMA.partial_bytes
+    kv, partials = LAYERS * LLAMA.token_bytes, 2 * LAYERS * LLAMA.partial_bytes
     return DeftRow(
         question="deft",
         workload=workload.name,
@@ -111,12 +110,12 @@ def _row(
         layers=LAYERS,
         heads=HEADS.name,
         head_dim=HEADS.head_dim,
-        kv_bytes_unique=counts and counts.unique_tokens * token_bytes,
-        kv_bytes_read=counts and counts.read_tokens * token_bytes,
-        kv_bytes_loaded=counts and counts.loaded_tokens * token_bytes,
-        partial_bytes=counts and counts.partial_rows * row_bytes,
-        kv_bytes_paper=counts and paper_bytes(counts.read_tokens),
-        attention_ms=times and times.attention_ms,
+        kv_bytes_unique=None if counts is None else counts.unique_tokens * kv,
+        kv_bytes_read=None if counts is None else counts.read_tokens * kv,
+        kv_bytes_loaded=None if counts is None else counts.loaded_tokens * kv,
+        partial_bytes=None if counts is None else counts.partial_rows * partials,
+        kv_bytes_paper=None if counts is None else paper_bytes(counts.read_tokens),
+        attention_ms=None if times is None else times.attention_ms,
         num_points=times.num_points if times else 0,
         reason=times.reason if times else "not timed",
         environment=stamp,

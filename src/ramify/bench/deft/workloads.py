@@ -1,10 +1,10 @@
 """DeFT's workloads as sequences of decode steps, each of which is a forest.
 
-few-shot     a prompt of 4000 tokens, b branches of 400: 399 steps, the prefill gives the first token
+few-shot     a prompt of 4000 tokens, b branches of 400: 399 steps, the first token is the prefill's
 reasoning    tree-of-thoughts searches that were recorded; the paper takes the first ten of a file
 speculative  recorded draft trees with the tokens that were accepted: every draft sees its ancestors
-             only (the paper's own runs hang all drafts below the root), a prompt of 1000 tokens,
-             5000 generated, the recorded lengths repeated where they end (the paper draws random ones)
+             only (the paper's own runs hang all drafts below the root); a prompt of 1000 tokens
+             and 5000 generated, recorded lengths repeated (the paper goes on with random ones)
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def _recorded(tree: RecordedTree, step: int) -> TreeShape:
     return recorded_state(tree, step + 1)
 
 
-def speculative(
-    path: Path, prompt: int = DRAFT_PROMPT, generated: int = DRAFT_TOKENS
-) -> Workload:
+def speculative(path: Path, prompt: int = DRAFT_PROMPT, generated: int = DRAFT_TOKENS) -> Workload:
     """The first record of a file of drafts; those of DeFT's files are all alike."""
     drafts = load_recorded_drafts(path)
     contexts = drafts.contexts(0, prompt, generated)
