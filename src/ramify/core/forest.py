@@ -11,7 +11,7 @@ own rows see a prefix of the node and every row below sees all of it. Hence for 
     rows that see it  =  ordered rows [first_row(v, t), row_hi[v])
     and a row of [row_lo[v], row_hi[v]) sees it  exactly when  node_start[v] + t <= row_position
 
-Axis letters: N nodes, R runs, Q rows. Numpy only; derived arrays are computed once, on first use.
+Axis letters: N nodes, R runs, Q rows. Derived arrays are computed once, together, on first use.
 Source: DeFT, Yao et al. 2025 (grouping by KV), with intervals in place of its bit masks.
 """
 
@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest_check import as_int_array, check_forest, check_same_length
-from ramify.core.forest_order import ancestor_counts, ancestor_sums, preorder
+from ramify.core.forest_order import ForestOrder, first_rows, order_forest, row_shares
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -118,78 +118,62 @@ class Forest:
         return len(self.query_node)
 
     @cached_property
-    def _preorder(self) -> tuple[IntArray, IntArray]:
-        return preorder(self.parent)
+    def _order(self) -> ForestOrder:
+        return order_forest(self.parent, self.length, self.query_node, self.query_len)
 
     @property
     def node_rank(self) -> IntArray:
         """[N] place of each node in depth-first preorder (siblings and roots by index)."""
-        return self._preorder[0]
+        return self._order.node_rank
 
-    @cached_property
+    @property
     def node_order(self) -> IntArray:
         """[N] nodes in depth-first preorder."""
-        order = np.empty(self.num_nodes, dtype=np.int64)
-        order[self.node_rank] = np.arange(self.num_nodes)
-        return order
+        return self._order.node_order
 
-    @cached_property
+    @property
     def node_start(self) -> IntArray:
         """[N] tokens before the node on its path: the position of its first token."""
-        return ancestor_counts(self.parent, self.length)
+        return self._order.node_start
 
-    @cached_property
+    @property
     def row_order(self) -> IntArray:
         """[Q] rows in preorder of their nodes, by query_len inside a node, stable."""
-        return np.lexsort((self.query_len, self.node_rank[self.query_node]))
+        return self._order.row_order
 
-    @cached_property
+    @property
     def row_position(self) -> IntArray:
         """[Q] position of each row's own token on its path; -1 where the row sees nothing."""
-        return self.node_start[self.query_node] + self.query_len - 1
+        return self._order.row_position
 
-    @cached_property
-    def _rows_before_rank(self) -> IntArray:
-        """[N + 1] number of ordered rows whose node comes before each place in preorder."""
-        count = np.bincount(self.node_rank[self.query_node], minlength=self.num_nodes)
-        return np.append(0, np.cumsum(count))
-
-    @cached_property
+    @property
     def row_lo(self) -> IntArray:
         """[N] first ordered row at the node or below it."""
-        return self._rows_before_rank[self.node_rank]
+        return self._order.row_lo
 
-    @cached_property
+    @property
     def row_hi(self) -> IntArray:
         """[N] one past the last ordered row at the node or below it."""
-        return self._rows_before_rank[self._preorder[1]]
+        return self._order.row_hi
 
-    @cached_property
+    @property
     def own_hi(self) -> IntArray:
         """[N] one past the node's own rows, which are [row_lo, own_hi)."""
-        return self._rows_before_rank[self.node_rank + 1]
-
-    @cached_property
-    def _row_key(self) -> IntArray:
-        """[Q] rising key of the ordered rows: place of the node, then query_len."""
-        rank = self.node_rank[self.query_node] * self._key_step
-        return (rank + self.query_len)[self.row_order]
-
-    @cached_property
-    def _key_step(self) -> int:
-        return int(self.length.max(initial=0)) + 1
+        return self._order.own_hi
 
     def first_row(self, node: IntArray, offset: IntArray) -> IntArray:
         """First ordered row that sees token `offset` of `node`; row_hi[node] ends the interval."""
-        key = self.node_rank[node] * self._key_step + offset
-        return np.searchsorted(self._row_key, key, side="right")
+        return first_rows(self._order, node, offset)
 
-    @cached_property
+    @property
     def visible_len(self) -> IntArray:
         """[N] tokens of each node that some row sees (a prefix of the node)."""
-        seen = np.where(self.row_hi > self.own_hi, self.length, 0)
-        np.maximum.at(seen, self.query_node, self.query_len)
-        return seen
+        return self._order.visible_len
+
+    @property
+    def own_visible_len(self) -> IntArray:
+        """[N] tokens of each node that its own rows see; 0 for a node without rows."""
+        return self._order.own_visible_len
 
     @cached_property
     def path_len(self) -> IntArray:
@@ -212,33 +196,7 @@ class Forest:
 
         The shares of all rows add up to unique_tokens: they attribute shared reads to requests.
         """
-        node = self.query_node[self.row_order]
-        seen = self.query_len[self.row_order]
-        place = np.arange(self.num_rows)
-        is_first = place == self.row_lo[node]
-        # tokens that this row sees and the own row before it does not are seen by rows [place, hi)
-        fresh = seen - np.where(is_first, 0, np.append(0, seen[:-1]))
-        running = np.append(0.0, np.cumsum(fresh / (self.row_hi[node] - place)))
-        own = running[1:] - running[self.row_lo[node]]
-        below = self.row_hi - self.own_hi
-        rest = np.where(self.own_hi > self.row_lo, self.length - self._own_max, self.length)
-        whole = running[self.own_hi] - running[self.row_lo]
-        whole = np.where(below > 0, whole + rest / np.maximum(below, 1), 0.0)
-        share = np.empty(self.num_rows)
-        share[self.row_order] = own + ancestor_sums(self.parent, whole)[node]
-        return share
-
-    @cached_property
-    def _own_max(self) -> IntArray:
-        """[N] largest query_len among the node's own rows, 0 without any."""
-        largest = np.zeros(self.num_nodes, dtype=np.int64)
-        np.maximum.at(largest, self.query_node, self.query_len)
-        return largest
-
-    @property
-    def own_visible_len(self) -> IntArray:
-        """[N] tokens of each node that its own rows see; 0 for a node without rows."""
-        return self._own_max
+        return row_shares(self._order, self.parent, self.length)
 
 
 def _runs_of(
