@@ -1,4 +1,4 @@
-"""Rows of DeFT's workloads: steps are sampled evenly, times add up, files come back."""
+"""Rows of DeFT's workloads: times add up, files come back, tables say what rows say."""
 
 from __future__ import annotations
 
@@ -14,22 +14,14 @@ from ramify.bench.deft.run import (
     Times,
     count_providers,
     rows_of,
-    sampled_steps,
     time_workload,
 )
-from ramify.bench.deft.workloads import few_shot, reasoning
+from ramify.bench.deft.sample import sampled_steps, step_weights
+from ramify.bench.deft.workloads import reasoning
 from ramify.bench.rows import append_rows
 
 SETTINGS = Settings(device=torch.device("cpu"), dtype=torch.float32, repeats=2)
 NAMES = ["ramify:per_branch", "ramify:flatten", "flashinfer:decode"]
-
-
-def test_steps_are_the_middles_of_equal_spans(folder):
-    uneven = reasoning(folder / "smallToT.json")
-    assert sampled_steps(uneven, 5) == [1, 3, 5, 7, 9]
-    assert sampled_steps(uneven, 99) == list(range(10))
-    even = few_shot(2, prompt=3, generated=401)
-    assert sampled_steps(even, 99) == [25 + 50 * point for point in range(8)]
 
 
 def test_times_add_up_over_steps_and_layers(folder, monkeypatch):
@@ -39,8 +31,9 @@ def test_times_add_up_over_steps_and_layers(folder, monkeypatch):
     assert len(steps) == 5 * len(NAMES)
     assert {row.suite for row in steps} == {"small"} and steps[0].shape == "step 1 of 10"
     own = [row.p50_us for row in steps if row.provider == "ramify:flatten"]
-    # each measured step stands for two
-    assert times["ramify:flatten"].attention_ms == pytest.approx(sum(own) * 2 * LAYERS / 1e3)
+    weights = step_weights(workload, sampled_steps(workload, 5))
+    us = sum(time * weight for time, weight in zip(own, weights, strict=True))
+    assert times["ramify:flatten"].attention_ms == pytest.approx(us * LAYERS / 1e3)
     assert times["flashinfer:decode"].attention_ms is None
     assert "GPU" in times["flashinfer:decode"].reason
 

@@ -37,7 +37,10 @@ LOG2_E = math.log2(math.e)
 HEAD_DIMS = (32, 64, 96, 128)
 DTYPES = (torch.bfloat16, torch.float16)
 
-_kernels: dict[tuple[KernelConstants, int], CudaKernel] = {}
+MERGE_THREADS = 128
+MERGES_PER_SM = 16  # CTAs at most: more wait for their turn
+
+_kernels: dict[tuple[KernelConstants, int], tuple[CudaKernel, CudaKernel]] = {}
 
 
 class _Params(ctypes.Structure):
@@ -47,11 +50,12 @@ class _Params(ctypes.Structure):
         [(name, ctypes.c_void_p) for name in (
             "q", "k", "v", "out", "lse", "part_out", "part_lse", "counters",
             "header", "units", "pieces", "user_row", "row_position", "row_units",
-            "expected", "merge_indptr", "merge_slots",
+            "expected", "merge_rows", "merge_indptr", "merge_slots",
         )]
         + [(name, ctypes.c_int64) for name in (
-            "q_row", "q_head", "k_slot", "k_head", "v_slot", "v_head",
+            "q_row", "q_head", "k_head", "v_head",
         )]
+        + [("k_slot_bytes", ctypes.c_uint32), ("v_slot_bytes", ctypes.c_uint32)]
         + [("num_kv_heads", ctypes.c_int), ("window", ctypes.c_int)]
         + [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
     )  # fmt: skip
@@ -66,8 +70,8 @@ class HopperBackend(Backend):
     def __init__(self, heads: HeadShape, device: torch.device) -> None:
         _check(heads, device)
         super().__init__(heads, device)
-        num_sms = torch.cuda.get_device_properties(device).multi_processor_count
-        self.num_workers = max(1, num_sms // heads.num_kv_heads)
+        self._num_sms = torch.cuda.get_device_properties(device).multi_processor_count
+        self.num_workers = max(1, self._num_sms // heads.num_kv_heads)
         self.tuning = Tuning(num_workers=self.num_workers)
         self._arrays = DeviceArrays(
             device, _room(rows=64, units=self.num_workers, pieces=256, slots=64)
@@ -122,7 +126,7 @@ class HopperBackend(Backend):
             return out, lse
         self._hold_if_captured()
         self._set_params(q, k, v, out, lse, layer)
-        kernel = _kernel(
+        attend, merge = _kernels_of(
             KernelConstants(
                 head_dim=self.heads.head_dim,
                 group=self.heads.group,
@@ -133,7 +137,13 @@ class HopperBackend(Backend):
             self.device,
         )
         stream = torch.cuda.current_stream(self.device).cuda_stream
-        kernel.launch(self.num_workers * self.heads.num_kv_heads, THREADS, stream, self._params)
+        grid = self.num_workers * self.heads.num_kv_heads
+        attend.launch(grid, THREADS, stream, self._params)
+        if self._arrays.is_fixed or self._schedule.needs_merge:
+            warps = self.heads.num_q_heads * len(self._schedule.merge_rows)
+            most = self._num_sms * MERGES_PER_SM
+            grid = most if self._arrays.is_fixed else min(most, -(-warps * 32 // MERGE_THREADS))
+            merge.launch(grid, MERGE_THREADS, stream, self._params, early=True)
         self.kv_bytes_read += self._schedule.read_tokens * self.heads.token_bytes
         return out, lse
 
@@ -144,8 +154,8 @@ class HopperBackend(Backend):
         p.q, p.k, p.v = q.data_ptr(), k.data_ptr(), v.data_ptr()
         p.out, p.lse = out.data_ptr(), lse.data_ptr()
         p.q_row, p.q_head = q.stride()[:2]
-        p.k_slot, p.k_head = k.stride()[:2]
-        p.v_slot, p.v_head = v.stride()[:2]
+        p.k_slot_bytes, p.k_head = k.stride(0) * k.element_size(), k.stride(1)
+        p.v_slot_bytes, p.v_head = v.stride(0) * v.element_size(), v.stride(1)
         p.window = layer.window or 0
         p.scale, p.softcap = layer.scale * LOG2_E, 0.0
         if layer.softcap is not None:
@@ -197,17 +207,21 @@ def _room(*, rows: int, units: int, pieces: int, slots: int) -> dict[str, int]:
         "row_position": rows,
         "row_units": rows,
         "expected": rows,
+        "merge_rows": rows,
         "merge_indptr": rows + 1,
         "merge_slots": slots,
     }
 
 
-def _kernel(constants: KernelConstants, device: torch.device) -> CudaKernel:
-    """The compiled variant, kept for the life of the process."""
+def _kernels_of(constants: KernelConstants, device: torch.device) -> tuple[CudaKernel, CudaKernel]:
+    """The compiled variant, kept for the life of the process: attention, and the merge."""
     key = (constants, device.index or 0)
     if key not in _kernels:
         cubin = compile_cubin(hopper_source(constants), ARCH)
-        _kernels[key] = CudaKernel(cubin, "forest_attention", constants.shared_bytes)
+        _kernels[key] = (
+            CudaKernel(cubin, "forest_attention", constants.shared_bytes),
+            CudaKernel(cubin, "merge_partials"),
+        )
     return _kernels[key]
 
 

@@ -71,29 +71,37 @@ def _keep(path: Path, cubin: bytes) -> None:
 class CudaKernel:
     """One kernel of a cubin in the present CUDA context, taking one struct by value."""
 
-    def __init__(self, cubin: bytes, name: str, shared_bytes: int) -> None:
-        self._driver = _bindings("driver")
-        (self._module,) = _checked(self._driver.cuModuleLoadData(cubin))
-        (self._function,) = _checked(self._driver.cuModuleGetFunction(self._module, name.encode()))
-        attribute = self._driver.CUfunction_attribute
-        _checked(
-            self._driver.cuFuncSetAttribute(
-                self._function,
-                attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                shared_bytes,
-            )
-        )
-        self._shared_bytes = shared_bytes
+    def __init__(self, cubin: bytes, name: str, shared_bytes: int = 0) -> None:
+        self._driver = driver = _bindings("driver")
+        (self._module,) = _checked(driver.cuModuleLoadData(cubin))
+        (self._function,) = _checked(driver.cuModuleGetFunction(self._module, name.encode()))
+        if shared_bytes:
+            attributes = driver.CUfunction_attribute
+            limit = attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            _checked(driver.cuFuncSetAttribute(self._function, limit, shared_bytes))
+        self._config = driver.CUlaunchConfig()
+        self._config.gridDimY = self._config.gridDimZ = 1
+        self._config.blockDimY = self._config.blockDimZ = 1
+        self._config.sharedMemBytes = shared_bytes
+        early = driver.CUlaunchAttribute()
+        early.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        early.value.programmaticStreamSerializationAllowed = 1
+        self._config.attrs = [early]
 
-    def launch(self, grid: int, block: int, stream: int, parameters: ctypes.Structure) -> None:
-        """Queue one launch; the struct is copied before this returns."""
+    def launch(
+        self, grid: int, block: int, stream: int, parameters: ctypes.Structure, early: bool = False
+    ) -> None:
+        """Queue one launch; the struct is copied before this returns.
+
+        Args:
+            early: it may start beside the launch before it, and waits for that one by itself.
+        """
+        self._config.gridDimX, self._config.blockDimX = grid, block
+        self._config.hStream = stream
+        self._config.numAttrs = int(early)
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
-        _checked(
-            self._driver.cuLaunchKernel(
-                self._function, grid, 1, 1, block, 1, 1, self._shared_bytes, stream,
-                ctypes.addressof(pointers), 0,
-            )
-        )  # fmt: skip
+        address = ctypes.addressof(pointers)
+        _checked(self._driver.cuLaunchKernelEx(self._config, self._function, address, 0))
 
 
 def _bindings(name: str) -> Any:

@@ -56,15 +56,17 @@ struct Params {
   float *lse;                       // [Q, Hq]
   float *part_out, *part_lse;       // [S, Hq, D], [S, Hq]
   int *counters;                    // [groups, Hkv], zero between launches
-  const int *header;                // rows, grown
+  const int *header;                // rows, grown, merge inside the launch, rows to merge
   const int4 *units;                // [U, 16] row0, rows, piece begin, end | tokens, open pieces,
                                     //   slot, flags | first piece: slot, length, lo, hi |
                                     //   its position, its flags, next unit, units to come
   const int4 *pieces;               // [P, 8] slot, length, lo, hi | position, flags, -, -
   const int *user_row, *row_position, *row_units;  // [Q] of each ordered row; units that touch it
   const int *expected;              // [groups] units that share rows of the group
-  const int *merge_indptr, *merge_slots;
-  i64 q_row, q_head, k_slot, k_head, v_slot, v_head;
+  const int *merge_rows;            // ordered rows with several partials
+  const int *merge_indptr, *merge_slots;  // CSR over the ordered rows
+  i64 q_row, q_head, k_head, v_head;
+  u32 k_slot_bytes, v_slot_bytes;
   int num_kv_heads, window;
   float scale, softcap;             // scale in log2 units, applied to q . k (or to the capped logit)
 };
@@ -98,6 +100,7 @@ __device__ __forceinline__ void copy16(u32 dst, const void *src, bool live) {
 __device__ __forceinline__ void sync_consumers(int id) {
   asm volatile("bar.sync %0, 256;" ::"r"(id) : "memory");
 }
+__device__ __forceinline__ void gpu_fence() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 __device__ __forceinline__ void proxy_fence() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -155,6 +158,58 @@ struct Unit {
   __device__ __forceinline__ bool is_split() const { return rows * GROUP <= 64; }
 };
 
+// ---- merge -----------------------------------------------------------------------------------
+
+// one warp folds the partial results of one row and head, whose slots are [begin, end) of the list
+__device__ __forceinline__ void merge_row(const Params &p, int row, int q_index, int begin, int end,
+                                          int lane) {
+  constexpr int FAN_IN = 8, PART = HEAD_DIM / 32;
+  const int num_q_heads = p.num_kv_heads * GROUP;
+  float best = -INFINITY, total = 0.0f, acc[PART] = {};
+  for (int first = begin; first < end; first += FAN_IN) {
+    float lse[FAN_IN], x[FAN_IN][PART];
+    // loads of one round do not wait for one another
+#pragma unroll
+    for (int i = 0; i < FAN_IN; ++i) {
+      lse[i] = -INFINITY;
+      if (first + i >= end) continue;
+      i64 src = (i64)p.merge_slots[first + i] * num_q_heads + q_index;
+      lse[i] = __ldcg(p.part_lse + src) * 1.4426950408889634f;
+      const float *from = p.part_out + src * HEAD_DIM + lane * PART;
+      if constexpr (PART == 4) {
+        float4 y = __ldcg(reinterpret_cast<const float4 *>(from));
+        x[i][0] = y.x, x[i][1] = y.y, x[i][2] = y.z, x[i][3] = y.w;
+      } else {
+#pragma unroll
+        for (int j = 0; j < PART; ++j) x[i][j] = __ldcg(from + j);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < FAN_IN; ++i) {
+      if (first + i >= end) continue;
+      float next = fmaxf(best, lse[i]);
+      float shift = next == -INFINITY ? 0.0f : next;
+      float keep = exp2_fast(best - shift), weight = exp2_fast(lse[i] - shift);
+      total = total * keep + weight, best = next;
+#pragma unroll
+      for (int j = 0; j < PART; ++j) acc[j] = acc[j] * keep + x[i][j] * weight;
+    }
+  }
+  float inverse = total > 0.0f ? __fdividef(1.0f, total) : 0.0f;
+  i64 dst = (i64)p.user_row[row] * num_q_heads + q_index;
+  if (lane == 0)
+    p.lse[dst] = total > 0.0f ? best * 0.6931471805599453f + __logf(total) : -INFINITY;
+  unsigned short *out = p.out + dst * HEAD_DIM + lane * PART;
+  if constexpr (PART % 2 == 0) {
+#pragma unroll
+    for (int j = 0; j < PART; j += 2)
+      reinterpret_cast<u32 *>(out)[j / 2] = pack(acc[j] * inverse, acc[j + 1] * inverse);
+  } else {
+#pragma unroll
+    for (int j = 0; j < PART; ++j) out[j] = (unsigned short)pack(acc[j] * inverse, 0.0f);
+  }
+}
+
 // ---- producer ------------------------------------------------------------------------------
 
 constexpr int ROW_LANES = HEAD_DIM <= 64 ? 8 : 16;  // lanes that copy one row, 16 bytes each
@@ -169,109 +224,103 @@ struct Producer {
   int warp, lane, head, grown;
   Ring ring;
   u32 q_phase = 1;
-  // the 32 pieces from `piece` on, one a lane: what is left of them
-  int piece, slot, length, lo, hi, position, flags;
-  int rest;   // tokens of the unit not yet copied
+  // a window of 32 pieces, one a lane; tokens count from the window's first
+  int window, total, at;                            // its first piece, its tokens, where we are
+  int ends, slot0, position0, lo, hi, flags;        // slot and position of token 0, were it here
+  int now_ends, now_slot0, now_position0, now_lo, now_hi, now_flags;  // the piece that `at` is in
   int token_slot;  // of token 16 * warp + lane % 16 of the present stage; below 0: none
 
-  __device__ __forceinline__ void take_piece(int4 a, int4 b, bool is_live) {
-    slot = a.x, lo = a.z, hi = a.w, position = b.x, flags = b.y;
-    length = is_live ? a.y + ((b.y & PIECE_OPEN) ? grown : 0) : 0;
+  __device__ __forceinline__ void open_window(int4 a, int4 b, bool is_live) {
+    int length = is_live ? a.y + ((b.y & PIECE_OPEN) ? grown : 0) : 0;
+    ends = length;
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+      int below = __shfl_up_sync(~0u, ends, d);
+      if (lane >= d) ends += below;
+    }
+    total = __shfl_sync(~0u, ends, 31);
+    slot0 = a.x - (ends - length), position0 = b.x - (ends - length);
+    lo = a.z, hi = a.w, flags = b.y;
   }
 
-  __device__ __forceinline__ void look_ahead(const Unit &unit, int skip) {
-    int mine = piece + lane;
+  __device__ __forceinline__ void next_window(const Unit &unit) {
+    at -= total;
+    window += 32;
+    int mine = window + lane;
     bool is_live = mine < unit.piece_end;
-    const int4 *at = p.pieces + 2 * (is_live ? mine : unit.piece_begin);
-    take_piece(at[0], at[1], is_live);
-    if (lane == 0) slot += skip, length -= skip, position += skip;
+    const int4 *from = p.pieces + 2 * (is_live ? mine : window);
+    open_window(from[0], from[1], is_live);
   }
 
-  // slots, masks and kind of the next stage; moves on to the piece after it
+  __device__ __forceinline__ void enter_piece() {
+    int its = __popc(__ballot_sync(~0u, ends <= at));
+    now_ends = __shfl_sync(~0u, ends, its), now_flags = __shfl_sync(~0u, flags, its);
+    now_slot0 = __shfl_sync(~0u, slot0, its), now_position0 = __shfl_sync(~0u, position0, its);
+    now_lo = __shfl_sync(~0u, lo, its), now_hi = __shfl_sync(~0u, hi, its);
+  }
+
+  // slots, masks and kind of the next stage
   __device__ __forceinline__ void find_tokens(const Unit &unit, int least_position) {
     const int mine = 16 * warp + (lane & 15);
     const int row1 = unit.row0 + unit.rows;
-    int first_length = __shfl_sync(~0u, length, 0);
+    const bool has_moved = now_ends - at < BLOCK;
     int kind, my_lo, my_hi, my_position;
-    if (first_length >= BLOCK) {
-      token_slot = __shfl_sync(~0u, slot, 0) + mine;
-      my_lo = __shfl_sync(~0u, lo, 0), my_hi = __shfl_sync(~0u, hi, 0);
-      my_position = __shfl_sync(~0u, position, 0) + mine;
-      int prefix = __shfl_sync(~0u, flags, 0) & PIECE_PREFIX;
-      int last = my_position - mine + BLOCK - 1;
+    if (!has_moved) {
+      token_slot = now_slot0 + at + mine, my_position = now_position0 + at + mine;
+      my_lo = now_lo, my_hi = now_hi;
       kind = (my_lo <= unit.row0 && row1 <= my_hi) ? SEEN_WHOLE : SEEN_BY_ROWS;
-      if ((prefix && last > least_position) || WINDOW) kind = SEEN_BY_POSITION;
-      if (first_length == BLOCK) {
-        piece += 1;
-        look_ahead(unit, 0);
-      } else if (lane == 0) {
-        slot += BLOCK, length -= BLOCK, position += BLOCK;
-      }
+      bool is_prefix = (now_flags & PIECE_PREFIX) && now_position0 + at + BLOCK - 1 > least_position;
+      if (is_prefix || WINDOW) kind = SEEN_BY_POSITION;
+      at += BLOCK;
     } else {
+      // many small pieces: seldom seen whole, so always masked
       token_slot = -1, my_lo = my_hi = my_position = 0;
-      int found = 0, prefix = 0;
-      // pieces have a token at least, so two rounds of 32 fill a stage
+      bool is_prefix = false;
+      int rest = BLOCK;
       while (true) {
-        int ends = length;
-#pragma unroll
-        for (int d = 1; d < 32; d *= 2) {
-          int below = __shfl_up_sync(~0u, ends, d);
-          if (lane >= d) ends += below;
-        }
-        int total = __shfl_sync(~0u, ends, 31);
-        int want = mine - found;
-        int at = 0;
+        const int want = at + mine - (BLOCK - rest);
+        int its = 0;
 #pragma unroll
         for (int d = 16; d; d /= 2)
-          if (__shfl_sync(~0u, ends, at + d - 1) <= want) at += d;
-        int begins = __shfl_sync(~0u, ends - length, at);
-        int its_slot = __shfl_sync(~0u, slot, at), its_position = __shfl_sync(~0u, position, at);
-        int its_lo = __shfl_sync(~0u, lo, at), its_hi = __shfl_sync(~0u, hi, at);
-        if (want >= 0 && want < total) {
-          token_slot = its_slot + want - begins, my_position = its_position + want - begins;
+          if (__shfl_sync(~0u, ends, its + d - 1) <= want) its += d;
+        int its_slot0 = __shfl_sync(~0u, slot0, its), its_lo = __shfl_sync(~0u, lo, its);
+        int its_position0 = __shfl_sync(~0u, position0, its), its_hi = __shfl_sync(~0u, hi, its);
+        if (want >= at && want < total) {
+          token_slot = its_slot0 + want, my_position = its_position0 + want;
           my_lo = its_lo, my_hi = its_hi;
         }
-        prefix |= __any_sync(~0u, (flags & PIECE_PREFIX) && length > 0);
-        if (found + total > BLOCK) {  // the piece that token 64 is in comes next
-          int over = BLOCK - found;
-          int next = __popc(__ballot_sync(~0u, ends <= over));
-          int skip = over - __shfl_sync(~0u, ends - length, next);
-          piece += next;
-          look_ahead(unit, skip);
-          break;
-        }
-        found += total;
-        piece += 32;
-        if (piece >= unit.piece_end || found == BLOCK) {
-          if (piece < unit.piece_end) look_ahead(unit, 0);
-          break;
-        }
-        look_ahead(unit, 0);
+        is_prefix |= __any_sync(~0u, (flags & PIECE_PREFIX) && ends > at);
+        int taken = min(rest, total - at);
+        at += taken, rest -= taken;
+        if (rest == 0 || window + 32 >= unit.piece_end) break;
+        next_window(unit);
       }
-      // many small pieces: seldom seen whole, so always masked
-      kind = (prefix || WINDOW) ? SEEN_BY_POSITION : SEEN_BY_ROWS;
+      kind = (is_prefix || WINDOW) ? SEEN_BY_POSITION : SEEN_BY_ROWS;
+    }
+    if (has_moved || at >= now_ends) {
+      if (at == total && window + 32 < unit.piece_end) next_window(unit);
+      enter_piece();
     }
     if (lane < 16) {
       int a = min(max(my_lo - unit.row0, 0), 0x7fff), b = min(max(my_hi - unit.row0, 0), 0x7fff);
       int *meta = reinterpret_cast<int *>(smem + OFF_META) + ring.stage * 2 * BLOCK;
       meta[mine] = a | b << 16;
-      meta[BLOCK + mine] = my_position;
+      if (kind == SEEN_BY_POSITION) meta[BLOCK + mine] = my_position;
     }
     if (warp == 0 && lane == 0) reinterpret_cast<int *>(smem + OFF_KIND)[ring.stage] = kind;
   }
 
-  __device__ __forceinline__ void copy_tokens(u32 dst, const unsigned short *src, i64 stride) {
+  // 16 tokens of the stage, all lanes beside one another on a row
+  __device__ __forceinline__ void copy_tokens(u32 tile, const unsigned short *src, u32 slot_bytes,
+                                              const int (&slots)[COPIES]) {
     const int part = lane % ROW_LANES, which = lane / ROW_LANES;
-    dst += part / 8 * (BLOCK * 128);
+    if (part * 8 >= HEAD_DIM) return;
+    const char *from = reinterpret_cast<const char *>(src + part * 8);
+    const u32 dst = tile + part / 8 * (BLOCK * 128) + (16 * warp + which) * 128;
 #pragma unroll
-    for (int i = 0; i < COPIES; ++i) {
-      int t = i * COPY_ROWS + which;
-      int at = __shfl_sync(~0u, token_slot, t);
-      t += 16 * warp;
-      if (part * 8 < HEAD_DIM)
-        copy16(dst + t * 128 + (((part & 7) ^ (t & 7)) << 4), src + max(at, 0) * stride + part * 8,
-               at >= 0);
-    }
+    for (int i = 0; i < COPIES; ++i)
+      copy16(dst + i * (COPY_ROWS * 128) + (((part & 7) ^ ((i * COPY_ROWS + which) & 7)) << 4),
+             from + (u64)(u32)max(slots[i], 0) * slot_bytes, slots[i] >= 0);
   }
 
   __device__ __forceinline__ void copy_q(const Unit &unit, int user_row) {
@@ -295,12 +344,16 @@ struct Producer {
   __device__ __forceinline__ void stage(const Unit &unit, int least_position) {
     wait(bars.free_k(ring.stage), ring.phase ^ 1);
     find_tokens(unit, least_position);
-    copy_tokens(base + OFF_K + ring.stage * TILE_BYTES, p.k + head * p.k_head, p.k_slot);
+    int slots[COPIES];
+#pragma unroll
+    for (int i = 0; i < COPIES; ++i)
+      slots[i] = __shfl_sync(~0u, token_slot, i * COPY_ROWS + lane / ROW_LANES);
+    copy_tokens(base + OFF_K + ring.stage * TILE_BYTES, p.k + head * p.k_head, p.k_slot_bytes, slots);
     arrive_after_copies(bars.full_k(ring.stage));
     __syncwarp();
     if (lane == 0) arrive(bars.full_k(ring.stage));  // publishes masks and kind
     wait(bars.free_v(ring.stage), ring.phase ^ 1);
-    copy_tokens(base + OFF_V + ring.stage * TILE_BYTES, p.v + head * p.v_head, p.v_slot);
+    copy_tokens(base + OFF_V + ring.stage * TILE_BYTES, p.v + head * p.v_head, p.v_slot_bytes, slots);
     arrive_after_copies(bars.full_v(ring.stage));
     ring.step();
   }
@@ -322,14 +375,14 @@ struct Producer {
           least_position = min(least_position, p.row_position[unit.row0 + r]);
         least_position = __reduce_min_sync(~0u, least_position) + grown;
       }
-      piece = unit.piece_begin;
-      // the first piece came with the unit, its followers are fetched
+      window = unit.piece_begin, at = 0;
       {
-        int mine = piece + lane;
-        bool is_live = mine < unit.piece_end;
+        // the first piece came with the unit, its followers are fetched
+        bool is_live = window + lane < unit.piece_end;
         int4 a = unit.piece_a, b = unit.piece_b;
-        if (lane > 0 && is_live) a = p.pieces[2 * mine], b = p.pieces[2 * mine + 1];
-        take_piece(a, b, is_live);
+        if (lane > 0 && is_live) a = p.pieces[2 * (window + lane)], b = p.pieces[2 * (window + lane) + 1];
+        open_window(a, b, is_live);
+        enter_piece();
       }
       int blocks = unit.blocks();
       // the first stage goes ahead of q, whose rows have to be looked up
@@ -429,28 +482,46 @@ struct Consumer {
         if (s[i] != -INFINITY) s[i] = 1.0f - __fdividef(2.0f, e + 1.0f);
       }
     }
+    // maxima and sums of both rows in four chains each: what waits is latency, not issue
+    float best[2][4], sum[2][4], shift[2];
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        best[r][i] = fmaxf(s[8 * i + 2 * r], s[8 * i + 2 * r + 1]);
+        best[r][i] = fmaxf(best[r][i], fmaxf(s[8 * i + 4 + 2 * r], s[8 * i + 4 + 2 * r + 1]));
+      }
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+      best[r][0] = fmaxf(fmaxf(best[r][0], best[r][1]), fmaxf(best[r][2], best[r][3]));
+#pragma unroll
+    for (int r = 0; r < 2; ++r) best[r][0] = fmaxf(best[r][0], __shfl_xor_sync(~0u, best[r][0], 1));
+#pragma unroll
+    for (int r = 0; r < 2; ++r) best[r][0] = fmaxf(best[r][0], __shfl_xor_sync(~0u, best[r][0], 2));
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float best = m[r];
-#pragma unroll
-      for (int i = 0; i < 8; ++i) best = fmaxf(best, fmaxf(s[4 * i + 2 * r], s[4 * i + 2 * r + 1]));
-      best = fmaxf(best, __shfl_xor_sync(~0u, best, 1));
-      best = fmaxf(best, __shfl_xor_sync(~0u, best, 2));
+      keep[r] = 1.0f;
+      // weights up to 2^8 do no harm, so the maximum is only replaced when it is far behind
+      if ((best[r][0] - m[r]) * p.scale > 8.0f) {
+        keep[r] = exp2_fast((m[r] - best[r][0]) * p.scale);
+        m[r] = best[r][0];
+        l[r] *= keep[r];
+      }
       // a row that has seen nothing yet must not compute inf - inf
-      float shift = best == -INFINITY ? 0.0f : best * p.scale;
-      keep[r] = exp2_fast(m[r] * p.scale - shift);
-      m[r] = best;
-      float sum = 0.0f;
+      shift[r] = m[r] == -INFINITY ? 0.0f : m[r] * p.scale;
+    }
 #pragma unroll
-      for (int i = 0; i < 8; ++i)
+    for (int i = 0; i < 8; ++i)
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          float x = exp2_fast(s[4 * i + 2 * r + j] * p.scale - shift);
-          s[4 * i + 2 * r + j] = x;
-          sum += x;
+          float &x = s[4 * i + 2 * r + j];
+          x = exp2_fast(x * p.scale - shift[r]);
+          sum[r][i & 3] = (i < 4 && j == 0) ? x : sum[r][i & 3] + x;
         }
-      l[r] = l[r] * keep[r] + sum;
-    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) l[r] += (sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3]);
   }
 
   // weights as matrix operands; not while a product still reads w
@@ -459,13 +530,13 @@ struct Consumer {
     for (int i = 0; i < 16; ++i) w[i] = pack(s[2 * i], s[2 * i + 1]);
   }
 
-  // the stages of a unit that are this warpgroup's: from `first` on, every `step`th
-  __device__ __forceinline__ void attend(const Unit &unit, int first, int step) {
+  // the stages of a unit: all, or of a split unit every second one
+  __device__ __forceinline__ void attend(const Unit &unit) {
     const int blocks = unit.blocks();
 #pragma unroll
     for (int i = 0; i < ACC; ++i) o[i] = 0.0f;
     m[0] = m[1] = -INFINITY, l[0] = l[1] = 0.0f;
-    if (first >= blocks) return;
+    if (blocks == 0) return;
     int row[2], position[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -474,53 +545,87 @@ struct Consumer {
       if (((unit.flags & ROWS_PREFIX) || WINDOW) && row[r] < unit.rows)
         position[r] = p.row_position[unit.row0 + row[r]] + grown;
     }
-    const u32 releases = step;  // both warpgroups' arrivals where only one reads the stage
     const int *kinds = reinterpret_cast<const int *>(smem + OFF_KIND);
     float s[32], keep[2];
     u32 w[16];
-    Ring ring(count + first), before = ring;
-    wait(bars.full_k(ring.stage), ring.phase);
-    proxy_fence();
-    wgmma_fence();
-    score(s, ring.stage);
-    wgmma_wait<0>();
-    hold(s);
-    int kind = kinds[ring.stage];
-    if (kind != SEEN_WHOLE) mask(s, ring.stage, kind, row, position);
-    soften(s, keep);
+    if (unit.is_split()) {
+      // the other warpgroup fills the gaps; stages are given back as soon as possible
+#pragma unroll 1
+      for (int i = group; i < blocks; i += 2) {
+        Ring ring(count + i);
+        score_and_soften(s, keep, ring, kinds, row, position);
+        release(bars.free_k(ring.stage), 2);
+        rescale(keep);
+        pack_weights(s, w);
+        wait(bars.full_v(ring.stage), ring.phase);
+        begin_products(w);
+        weigh(w, ring.stage);
+        wgmma_wait<0>();
+        hold(o);
+        release(bars.free_v(ring.stage), 2);
+      }
+      return;
+    }
+    // the products of a stage run beside the softmax of the next
+    Ring ring(count), before = ring;
+    score_and_soften(s, keep, ring, kinds, row, position);
+    release(bars.free_k(ring.stage), 1);
     pack_weights(s, w);
-    release(bars.free_k(ring.stage), releases);
-    for (int i = first + step; i < blocks; i += step) {
-      for (int j = 0; j < step; ++j) ring.step();
+#pragma unroll 1
+    for (int i = 1; i < blocks; ++i) {
+      ring.step();
       wait(bars.full_k(ring.stage), ring.phase);
       wait(bars.full_v(before.stage), before.phase);
-      proxy_fence();
-      hold(s), hold(o), hold(w);
-      wgmma_fence();
+      hold(s);
+      begin_products(w);
       score(s, ring.stage);
       weigh(w, before.stage);
       wgmma_wait<1>();
       hold(s);
-      kind = kinds[ring.stage];
+      const int kind = kinds[ring.stage];
       if (kind != SEEN_WHOLE) mask(s, ring.stage, kind, row, position);
       soften(s, keep);
-      release(bars.free_k(ring.stage), releases);
+      release(bars.free_k(ring.stage), 1);
       wgmma_wait<0>();
       hold(o), hold(w);
-      release(bars.free_v(before.stage), releases);
-#pragma unroll
-      for (int j = 0; j < ACC; ++j) o[j] *= keep[j / 2 & 1];
+      release(bars.free_v(before.stage), 1);
+      rescale(keep);
       pack_weights(s, w);
       before = ring;
     }
     wait(bars.full_v(before.stage), before.phase);
-    proxy_fence();
-    hold(o), hold(w);
-    wgmma_fence();
+    begin_products(w);
     weigh(w, before.stage);
     wgmma_wait<0>();
     hold(o);
-    release(bars.free_v(before.stage), releases);
+    release(bars.free_v(before.stage), 1);
+  }
+
+  __device__ __forceinline__ void begin_products(u32 (&w)[16]) {
+    proxy_fence();
+    hold(o), hold(w);
+    wgmma_fence();
+  }
+
+  __device__ __forceinline__ void score_and_soften(float (&s)[32], float (&keep)[2],
+                                                   const Ring &ring, const int *kinds,
+                                                   const int (&row)[2], const int (&position)[2]) {
+    wait(bars.full_k(ring.stage), ring.phase);
+    proxy_fence();
+    hold(s);
+    wgmma_fence();
+    score(s, ring.stage);
+    wgmma_wait<0>();
+    hold(s);
+    const int kind = kinds[ring.stage];
+    if (kind != SEEN_WHOLE) mask(s, ring.stage, kind, row, position);
+    soften(s, keep);
+  }
+
+  __device__ __forceinline__ void rescale(const float (&keep)[2]) {
+    if (__all_sync(~0u, keep[0] == 1.0f && keep[1] == 1.0f)) return;
+#pragma unroll
+    for (int j = 0; j < ACC; ++j) o[j] *= keep[j / 2 & 1];
   }
 
   __device__ __forceinline__ void release(u32 bar, u32 arrivals) {
@@ -615,7 +720,7 @@ struct Consumer {
     const int me = 128 * group + 32 * warp + lane;
     const int first = unit.row0 / GROUP_ROWS;
     const int groups = (unit.row0 + unit.rows - 1) / GROUP_ROWS - first + 1;
-    __threadfence();
+    gpu_fence();
     sync_consumers(1);
     if (me < groups) {
       int *counter = p.counters + (first + me) * p.num_kv_heads + head;
@@ -628,48 +733,14 @@ struct Consumer {
     const int num_rows = p.header[0];
     for (int g = 0; g < groups; ++g) {
       if (!last[g]) continue;
-      __threadfence();
+      gpu_fence();
       for (int i = 4 * group + warp; i < GROUP_ROWS * GROUP; i += 8) {
         int row = (first + g) * GROUP_ROWS + i / GROUP;
-        if (row < num_rows) merge(row, head * GROUP + i % GROUP);
+        if (row >= num_rows) continue;
+        int begin = p.merge_indptr[row], end = p.merge_indptr[row + 1];
+        if (end - begin > 1) merge_row(p, row, head * GROUP + i % GROUP, begin, end, lane);
       }
     }
-  }
-
-  // one warp folds the partial results of one row and head
-  __device__ __forceinline__ void merge(int row, int q_index) {
-    const int begin = p.merge_indptr[row], end = p.merge_indptr[row + 1];
-    if (end - begin < 2) return;
-    constexpr int FAN_IN = 8, PART = HEAD_DIM / 32;
-    const int num_q_heads = p.num_kv_heads * GROUP;
-    float best = -INFINITY, total = 0.0f, acc[PART] = {};
-    for (int first = begin; first < end; first += FAN_IN) {
-      float lse[FAN_IN], x[FAN_IN][PART];
-#pragma unroll
-      for (int i = 0; i < FAN_IN; ++i) {
-        bool live = first + i < end;
-        i64 src = (i64)p.merge_slots[live ? first + i : begin] * num_q_heads + q_index;
-        lse[i] = live ? __ldcg(p.part_lse + src) * 1.4426950408889634f : -INFINITY;
-#pragma unroll
-        for (int j = 0; j < PART; ++j) x[i][j] = __ldcg(p.part_out + src * HEAD_DIM + 32 * j + lane);
-      }
-#pragma unroll
-      for (int i = 0; i < FAN_IN; ++i) {
-        float next = fmaxf(best, lse[i]);
-        float shift = next == -INFINITY ? 0.0f : next;
-        float keep = exp2_fast(best - shift), weight = exp2_fast(lse[i] - shift);
-        total = total * keep + weight, best = next;
-#pragma unroll
-        for (int j = 0; j < PART; ++j) acc[j] = acc[j] * keep + x[i][j] * weight;
-      }
-    }
-    float inverse = total > 0.0f ? __fdividef(1.0f, total) : 0.0f;
-    i64 dst = (i64)p.user_row[row] * num_q_heads + q_index;
-    if (lane == 0)
-      p.lse[dst] = total > 0.0f ? best * 0.6931471805599453f + __logf(total) : -INFINITY;
-#pragma unroll
-    for (int j = 0; j < PART; ++j)
-      p.out[dst * HEAD_DIM + 32 * j + lane] = (unsigned short)pack(acc[j] * inverse, 0.0f);
   }
 
   __device__ __forceinline__ void run(int worker) {
@@ -682,7 +753,7 @@ struct Consumer {
       }
       const bool is_split = unit.is_split();
       load_q(is_split);
-      attend(unit, is_split ? group : 0, is_split ? 2 : 1);
+      attend(unit);
       const int blocks = unit.blocks();
       count += blocks;
 #pragma unroll
@@ -692,7 +763,7 @@ struct Consumer {
       }
       if (is_split && blocks > 1) join();
       if (!is_split || group == 0) store(unit);
-      if (unit.flags & ROWS_PARTIAL) settle(unit);
+      if ((unit.flags & ROWS_PARTIAL) && p.header[2]) settle(unit);
       if (to_come-- == 0) break;
       index = is_first ? index : index + 1;
     }
@@ -705,6 +776,7 @@ extern "C" __global__ void __launch_bounds__(384, 1) forest_attention(const __gr
   const Bars bars{base + OFF_BAR};
   const int head = blockIdx.x % p.num_kv_heads, worker = blockIdx.x / p.num_kv_heads;
   const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  asm volatile("griddepcontrol.launch_dependents;");  // the merge may take its place early
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; ++i) {
       barrier_init(bars.full_k(i), 128 + 4);
@@ -718,12 +790,31 @@ extern "C" __global__ void __launch_bounds__(384, 1) forest_attention(const __gr
   __syncthreads();
   const int grown = p.header[1];
   if (warpgroup == 0) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
     Producer producer{p, smem, base, bars, warp, lane, head, grown};
     producer.run(worker);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 216;");
     Consumer consumer{p, smem, base, bars, warpgroup - 1, warp, lane, head, grown};
     consumer.run(worker);
   }
+}
+
+// The merge as a launch of its own, for plans whose units hold many rows: all SMs share it. It is
+// started beside the other launch and waits for its end.
+extern "C" __global__ void __launch_bounds__(128) merge_partials(const __grid_constant__ Params p) {
+  const int num_q_heads = p.num_kv_heads * GROUP;
+  const int lane = threadIdx.x % 32, warps = gridDim.x * 4;
+  const int count = p.header[2] ? 0 : p.header[3] * num_q_heads;
+  // the plan may be read before the partial results are there
+  bool is_first = true;
+  for (int index = blockIdx.x * 4 + threadIdx.x / 32; index < count; index += warps) {
+    int row = p.merge_rows[index / num_q_heads];
+    int begin = p.merge_indptr[row], end = p.merge_indptr[row + 1];
+    if (is_first) asm volatile("griddepcontrol.wait;" ::: "memory");
+    is_first = false;
+    merge_row(p, row, index % num_q_heads, begin, end, lane);
+  }
+  // the next launch must not start before the one that this one waits for has ended
+  if (is_first) asm volatile("griddepcontrol.wait;" ::: "memory");
 }

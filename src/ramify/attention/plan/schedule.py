@@ -19,6 +19,7 @@ from ramify.core.jit import njit
 
 Int32Array = npt.NDArray[np.int32]
 PACKED_ROWS = 128  # of a unit at most
+LIGHT_ROWS = 16  # packed rows of a unit that may merge inside the launch
 UNIT_INTS, PIECE_INTS, HEADER_INTS = 16, 8, 32
 # flags of a unit: rows finished by it, rows with a partial result, rows that see prefixes
 DONE, PARTIAL, PREFIX = 1, 2, 4
@@ -29,18 +30,24 @@ PIECE_PREFIX, PIECE_OPEN = 1, 2
 class Schedule:
     """Int32 arrays as kernels/hopper.cu reads them; unit w is the first of worker w."""
 
-    header: Int32Array  # [32] rows, tokens appended since
+    header: Int32Array  # [32] rows, tokens appended since, merge inside the launch, rows to merge
     units: Int32Array  # [U, 16]
     pieces: Int32Array  # [P, 8] slot, length, lo, hi, position, flags, 0, 0
     user_row: Int32Array  # [Q] of each ordered row
     row_position: Int32Array  # [Q]
     row_units: Int32Array  # [Q] units that touch the row
     expected: Int32Array  # [groups] units with partial results in the group
+    merge_rows: Int32Array  # ordered rows with several partials
     merge_indptr: Int32Array  # [Q + 1]
     merge_slots: Int32Array  # [M]
     num_slots: int  # partial results of one row
     read_tokens: int
     busiest: float  # cost of the busiest worker over the mean
+
+    @property
+    def needs_merge(self) -> bool:
+        """Whether partial results are left for a launch of their own."""
+        return bool(self.header[3]) and not self.header[2]
 
 
 def group_rows(group: int) -> int:
@@ -98,7 +105,11 @@ def make_schedule(
         slots,
     )
     header = np.zeros(HEADER_INTS, dtype=np.int32)
-    header[0] = num_rows
+    merge_rows = np.flatnonzero(row_units > 1).astype(np.int32)
+    shared = units[:used][(units[:used, 7] & PARTIAL) != 0]
+    # the last unit of a group merges it alone, so only where there is little to merge
+    is_light = bool((shared[:, 1] * group <= LIGHT_ROWS).all())
+    header[0], header[2], header[3] = num_rows, is_light, len(merge_rows)
     return Schedule(
         header=header,
         units=units[:used],
@@ -107,6 +118,7 @@ def make_schedule(
         row_position=plan.row_position.astype(np.int32),
         row_units=row_units,
         expected=expected,
+        merge_rows=merge_rows,
         merge_indptr=indptr,
         merge_slots=slots[: indptr[-1]],
         num_slots=num_slots,

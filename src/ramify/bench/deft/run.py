@@ -1,7 +1,7 @@
 """Count every step, time some: rows of DeFT's workloads.
 
 Times come from `bench_attention`, so every provider is checked at every measured step before it is
-timed. A time stands for the steps around it: with k points, each for a k-th of the steps.
+timed; sample.py says which steps these are, and how many each of them stands for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ramify.bench.attention.run import Settings, bench_attention
 from ramify.bench.attention.shapes import Case, Heads
 from ramify.bench.deft.counts import LAYERS, LLAMA, Counts, count_workload, paper_bytes
 from ramify.bench.deft.rows import DeftRow
+from ramify.bench.deft.sample import sampled_steps, step_weights
 from ramify.bench.deft.workloads import Workload
 from ramify.bench.env import Environment, environment
 
@@ -22,7 +23,6 @@ OURS = "ramify:"
 HEADS = Heads(
     num_q_heads=LLAMA.num_q_heads, num_kv_heads=LLAMA.num_kv_heads, head_dim=LLAMA.head_dim
 )
-SMOOTH_POINTS = 8  # of a workload that grows evenly
 
 Progress = Callable[[str], None]
 
@@ -34,12 +34,6 @@ class Times:
     attention_ms: float | None
     num_points: int
     reason: str | None
-
-
-def sampled_steps(workload: Workload, points: int) -> list[int]:
-    """The middles of `points` equal spans of steps; fewer where the workload grows evenly."""
-    points = min(points, workload.num_steps, SMOOTH_POINTS if workload.is_smooth else points)
-    return [(2 * point + 1) * workload.num_steps // (2 * points) for point in range(points)]
 
 
 def count_providers(
@@ -62,8 +56,8 @@ def time_workload(
     steps = sampled_steps(workload, points)
     cases = [_case(workload, step) for step in steps]
     rows = bench_attention(cases, providers, settings, progress)
-    weight = workload.num_steps / len(steps) * LAYERS / 1e3
-    return {name: _times(rows, name, len(steps), weight) for name in providers}, rows
+    weights = step_weights(workload, steps)
+    return {name: _times(rows, name, weights) for name in providers}, rows
 
 
 def _case(workload: Workload, step: int) -> Case:
@@ -71,12 +65,13 @@ def _case(workload: Workload, step: int) -> Case:
     return Case(suite=workload.name, tree=tree, heads=HEADS)
 
 
-def _times(rows: Sequence[AttentionRow], provider: str, points: int, weight: float) -> Times:
-    """The sum, if every point has a time."""
+def _times(rows: Sequence[AttentionRow], provider: str, weights: Sequence[float]) -> Times:
+    """The weighted sum over all layers, if every step has a time."""
     own = [row for row in rows if row.provider == provider]
     times = [row.p50_us for row in own if row.p50_us is not None]
-    if len(times) == points:
-        return Times(attention_ms=sum(times) * weight, num_points=points, reason=None)
+    if len(times) == len(weights):
+        us = sum(time * weight for time, weight in zip(times, weights, strict=True))
+        return Times(attention_ms=us * LAYERS / 1e3, num_points=len(times), reason=None)
     reasons = [row.reason for row in own if row.reason] or ["the device was lost"]
     return Times(attention_ms=None, num_points=len(times), reason=reasons[0])
 
