@@ -23,13 +23,14 @@ def _write(path: Path, paths=PATHS, *lengths: list[int]) -> Path:
 
 def test_parents_are_those_of_the_paths(tmp_path):
     drafts = load_recorded_drafts(_write(tmp_path / "d.json"))
-    assert drafts.parent == (-1, 0, 1, 0, 1, 2)
+    # level by level: [0], [1], then [0, 0], [0, 1], then [0, 0, 0]
+    assert drafts.parent == (-1, 0, 0, 1, 1, 3)
     assert drafts.accepted == ((1, 3, 2),)
 
 
 def test_paths_may_come_before_their_parents(tmp_path):
     drafts = load_recorded_drafts(_write(tmp_path / "d.json", [[0, 0], [0]]))
-    assert drafts.parent == (-1, 2, 0)
+    assert drafts.parent == (-1, 0, 1)
 
 
 def test_contexts_grow_by_what_was_accepted_and_the_record_repeats(tmp_path):

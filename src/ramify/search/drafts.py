@@ -30,7 +30,8 @@ class _File(msgspec.Struct, kw_only=True):
 class RecordedDrafts:
     """A draft's structure and, per record, the tokens accepted step after step.
 
-    `parent[i]` is the parent of drafted token i, -1 for token 0, the one accepted last.
+    `parent[i]` is the parent of drafted token i, which comes before i; -1 for token 0, the one that
+    was accepted last. Tokens are numbered level by level.
     """
 
     parent: tuple[int, ...]
@@ -74,6 +75,7 @@ def load_recorded_drafts(path: str | Path) -> RecordedDrafts:
 
 def _parents(paths: list[list[int]], name: str) -> tuple[int, ...]:
     """Parents of the drafted tokens, token 0 being the root of all paths."""
+    paths = sorted(paths, key=len)
     index = {tuple(path): place for place, path in enumerate(paths, start=1)}
     if len(index) != len(paths):
         raise InputError(expected_got(name, "every path once", f"{len(paths)} paths, some twice"))

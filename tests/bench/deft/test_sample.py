@@ -30,7 +30,7 @@ def test_weights_stand_for_the_whole(uneven):
         whole = [getattr(forest, of) for forest in forests]
         estimate = np.dot(weights, [whole[step] for step in steps])
         assert estimate == pytest.approx(sum(whole))
-        assert 2 * sum(whole[step] for step in steps) != sum(whole)
+    assert 2 * sum(whole[step] for step in steps) != sum(whole), "equal weights would do"
     assert sum(weights) == pytest.approx(10)
 
 
