@@ -13,8 +13,8 @@ from ramify.bench.decode import bench_decode
 from ramify.bench.dummy import NAME, write_dummy_model
 from ramify.bench.rows import DecodeRow, append_rows
 from ramify.bench.workloads import DecodeWorkload, FewShot, Recorded
+from ramify.cli.bench_options import DUMMY, BenchOptions
 from ramify.cli.flags import engine_settings
-from ramify.cli.options import DUMMY, BenchOptions
 from ramify.cli.output import Output
 from ramify.cli.shapes import recorded_tree
 from ramify.core.errors import InputError, expected_got

@@ -22,8 +22,8 @@ from ramify.bench.attention.summary import (
 )
 from ramify.bench.env import environment
 from ramify.bench.rows import append_rows
+from ramify.cli.bench_options import BenchAttentionOptions
 from ramify.cli.bench_settings import bench_settings
-from ramify.cli.options import BenchAttentionOptions
 from ramify.cli.output import Output
 from ramify.cli.shapes import recorded_shape
 from ramify.core.errors import InputError, expected_got

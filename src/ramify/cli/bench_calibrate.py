@@ -8,8 +8,8 @@ import msgspec
 from rich.table import Table
 
 from ramify.bench.attention.calibrate import Calibration, calibrate
+from ramify.cli.bench_options import BenchCalibrateOptions
 from ramify.cli.bench_settings import bench_device
-from ramify.cli.options import BenchCalibrateOptions
 from ramify.cli.output import Output
 from ramify.core.errors import InputError, expected_got
 

@@ -12,8 +12,8 @@ from ramify.bench.deft.workloads import Workload, workloads
 from ramify.bench.env import Environment, environment
 from ramify.bench.pages import fill_tables
 from ramify.bench.rows import append_rows
+from ramify.cli.bench_options import BenchDeftOptions
 from ramify.cli.bench_settings import bench_settings
-from ramify.cli.options import BenchDeftOptions
 from ramify.cli.output import Output
 from ramify.core.errors import InputError, expected_got
 

@@ -9,8 +9,8 @@ from ramify.bench.attention.run import bench_attention
 from ramify.bench.attention.suites import suite
 from ramify.bench.pages import fill_tables
 from ramify.bench.rows import append_rows
+from ramify.cli.bench_options import BenchLeanOptions
 from ramify.cli.bench_settings import bench_settings
-from ramify.cli.options import BenchLeanOptions
 from ramify.cli.output import Output
 from ramify.core.errors import InputError, expected_got
 

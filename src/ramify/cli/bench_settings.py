@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ramify.bench.attention.run import Settings
-from ramify.cli.options import MeasureOptions
+from ramify.cli.bench_options import MeasureOptions
 from ramify.core.errors import InputError, expected_got
 
 DTYPES = {name: getattr(torch, name) for name in ("bfloat16", "float16", "float32")}

@@ -18,6 +18,13 @@ _SAMPLING_HELP = field_help(SamplingParams)
 
 
 @dataclass(frozen=True, kw_only=True)
+class JsonFlag:
+    """Every command has it."""
+
+    json: bool = field(default=False, metadata={"help": "print one JSON document, nothing else"})
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineFlags(EngineConfig):
     """Model and engine."""
 

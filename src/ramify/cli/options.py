@@ -8,18 +8,18 @@ from typing import Annotated
 
 import tyro
 
-from ramify.cli.flags import BenchEngineFlags, EngineFlags, SamplingFlags
-
-DUMMY = "dummy"
+from ramify.cli.bench_options import (
+    BenchAttentionOptions,
+    BenchCalibrateOptions,
+    BenchDeftOptions,
+    BenchLeanOptions,
+    BenchOptions,
+)
+from ramify.cli.flags import EngineFlags, JsonFlag, SamplingFlags
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Common:
-    json: bool = field(default=False, metadata={"help": "print one JSON document, nothing else"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions(_Common):
+class RunOptions(JsonFlag):
     """Search on a prompt or on tasks, with a live tree."""
 
     prompt: tuple[str, ...] = field(default=(), metadata={"help": "prompts to search on"})
@@ -63,7 +63,7 @@ class RunOptions(_Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateOptions(_Common):
+class GenerateOptions(JsonFlag):
     """Continue prompts and stream the text."""
 
     prompt: tuple[str, ...] = field(default=(), metadata={"help": "prompts to continue"})
@@ -75,7 +75,7 @@ class GenerateOptions(_Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions(_Common):
+class PlanOptions(JsonFlag):
     """Show the attention plan of a tree, its cost and why."""
 
     explain: bool = field(default=False, metadata={"help": "list the items of each plan as well"})
@@ -106,146 +106,7 @@ class PlanOptions(_Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions(_Common):
-    """Time tree decode against per-branch decode: steps that add one token per branch."""
-
-    methods: tuple[str, ...] = field(
-        default=("per_branch", "flatten"),
-        metadata={"help": "attention methods; the first is what the others are compared with"},
-    )
-    prompt_tokens: int = field(default=2000, metadata={"help": "tokens all branches share"})
-    branches: int = field(default=16, metadata={"help": "branches of the prompt"})
-    new_tokens: int = field(default=64, metadata={"help": "tokens each branch generates"})
-    workload: Path | None = field(
-        default=None, metadata={"help": "replay a recorded tree of this file instead"}
-    )
-    tree: int = field(default=0, metadata={"help": "which complete tree of the workload"})
-    scale: bool = field(
-        default=False,
-        metadata={"help": "shrink a recorded tree that is longer than the model's context"},
-    )
-    repeats: int = field(default=3, metadata={"help": "timed runs per method, interleaved"})
-    seed: int = field(default=0, metadata={"help": "root seed"})
-    output: Path | None = field(
-        default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
-    )
-    engine: BenchEngineFlags = field(default_factory=lambda: BenchEngineFlags(model=DUMMY))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasureOptions(_Common):
-    """What all attention benchmarks may be told."""
-
-    device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
-    dtype: str = field(
-        default="auto",
-        metadata={"help": "auto, bfloat16, float16 or float32; auto: bfloat16 on a GPU, else 32"},
-    )
-    repeats: int = field(default=30, metadata={"help": "timed replays per provider, interleaved"})
-    seed: int = field(default=0, metadata={"help": "of q, k and v"})
-    output: Path | None = field(
-        default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
-    )
-    commit: str | None = field(
-        default=None, metadata={"help": "commit of the sources, where they are outside of git"}
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchAttentionOptions(MeasureOptions):
-    """Time one layer of tree attention against its floor and its peers."""
-
-    suite: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            "help": "fasttree, deft, forest, long, flat, lean or spec (default: fasttree deft, "
-            "unless shapes or a workload are given)"
-        },
-    )
-    shape: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            "help": "nodes per level x tokens per node, as in 1,20x4000,200; ~0.1 behind it makes "
-            "sizes unequal, +draft64 adds a draft tree to every leaf"
-        },
-    )
-    heads: str = field(default="32/8", metadata={"help": "query/KV heads of shapes and workloads"})
-    head_dim: int = field(default=128, metadata={"help": "dimension of a head, likewise"})
-    workload: Path | None = field(
-        default=None, metadata={"help": "a file of recorded trees or of recorded drafts"}
-    )
-    tree: int = field(default=0, metadata={"help": "which complete tree or record of the workload"})
-    iteration: int = field(default=0, metadata={"help": "its decode iteration"})
-    prompt_tokens: int = field(default=1000, metadata={"help": "prompt of recorded drafts"})
-    providers: tuple[str, ...] = field(
-        default=("ours", "peers"),
-        metadata={
-            "help": "ours, peers (without torch:flex, which compiles for every shape), all (with "
-            "it), or names such as ramify:auto flashinfer:decode ramify:fused@triton"
-        },
-    )
-    growing_steps: int = field(
-        default=0, metadata={"help": "also plan so many steps of a growing tree; 0: do not"}
-    )
-    plot: Path | None = field(default=None, metadata={"help": "picture of the times, png or svg"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchCalibrateOptions(_Common):
-    """Measure on this GPU the costs that the planner weighs with."""
-
-    device: str = field(default="auto", metadata={"help": "auto or cuda; a CPU is refused"})
-    backend: str = field(default="auto", metadata={"help": "attention backend to measure"})
-    repeats: int = field(default=30, metadata={"help": "timed replays per forest"})
-    output: Path | None = field(
-        default=None, metadata={"help": "write the table and its points to this file, as JSON"}
-    )
-    commit: str | None = field(
-        default=None, metadata={"help": "commit of the sources, where they are outside of git"}
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _PaperOptions(MeasureOptions):
-    rows: tuple[Path, ...] = field(
-        default=(), metadata={"help": "measure nothing, make the tables of these files of rows"}
-    )
-    page: Path | None = field(
-        default=None,
-        metadata={"help": "put the tables where this Markdown page marks them"},
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchDeftOptions(_PaperOptions):
-    """Count and time tree attention on the workloads of the DeFT paper."""
-
-    workloads: Path | None = field(
-        default=None, metadata={"help": "folder of DeFT's recordings; without it few-shot only"}
-    )
-    trees: int = field(default=10, metadata={"help": "trees of a reasoning file; 0: all complete"})
-    providers: tuple[str, ...] = field(
-        default=("methods", "flashinfer:decode"),
-        metadata={"help": "methods (ours, each once) or names as in bench attention"},
-    )
-    points: int = field(
-        default=32, metadata={"help": "steps timed per reasoning workload; 8 of the others"}
-    )
-    times_only: bool = field(default=False, metadata={"help": "do not count, which takes a minute"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchLeanOptions(_PaperOptions):
-    """Time stream-K against a fixed split and none, by context length (suite lean)."""
-
-    providers: tuple[str, ...] = field(
-        default=("ramify:lean", "ramify:per_branch", "ramify:uncut", "flashinfer:decode"),
-        metadata={"help": "names as in bench attention"},
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class InfoOptions(_Common):
+class InfoOptions(JsonFlag):
     """Show versions, devices, backends, facts of a model."""
 
     model: str | None = field(default=None, metadata={"help": "bundled name, directory or hub id"})

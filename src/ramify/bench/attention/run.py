@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ramify.bench.attention.ceilings import Ceilings, Floor, floor_of, measure_ceilings
+from ramify.bench.attention.ceilings import Ceilings, floor_of, measure_ceilings
 from ramify.bench.attention.check import (
     FACTOR,
     Oracle,
@@ -28,10 +27,11 @@ from ramify.bench.attention.providers import (
     Provider,
     open_provider,
 )
-from ramify.bench.attention.providers.base import Facts, nothing
+from ramify.bench.attention.providers.base import nothing
+from ramify.bench.attention.results import PlanTimes, Result, make_row
 from ramify.bench.attention.rows import AttentionRow
 from ramify.bench.attention.shapes import Case
-from ramify.bench.attention.timers import Run, Timer, timed_plan, timer_for
+from ramify.bench.attention.timers import Timer, timed_plan, timer_for
 from ramify.bench.env import Environment, environment
 from ramify.bench.timer import median_of
 from ramify.core.errors import InputError, expected_got
@@ -53,28 +53,6 @@ class Settings:
     repeats: int = 30
     seed: int = 0
     commit: str | None = None  # for a copy of the sources outside of git
-
-
-@dataclass(frozen=True, kw_only=True)
-class _PlanTimes:
-    """See the row's columns of these names; None where there is nothing to plan."""
-
-    cold_us: float | None = None
-    step_us: float | None = None
-    host_us: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Result:
-    """A provider that was checked, ready to be timed; or why it is not."""
-
-    status: str
-    reason: str | None = None
-    run: Run | None = None
-    rehearsal_us: float = 0.0
-    facts: Facts = field(default_factory=Facts)
-    error: float | None = None
-    plan: _PlanTimes = field(default_factory=_PlanTimes)
 
 
 def bench_attention(
@@ -129,7 +107,7 @@ def _bench_case(
     samples = timer.measure(runs, _rounds(results.values(), settings)) if runs else {}
     floor = floor_of(problem.forest, problem.heads, ceilings)
     rows = [
-        _row(problem, name, result, samples.get(name), floor, ceilings, timer, stamp)
+        make_row(problem, name, result, samples.get(name), floor, ceilings, timer, stamp)
         for name, result in results.items()
     ]
     del results, runs  # graphs hold memory of the pool they were captured in
@@ -139,7 +117,7 @@ def _bench_case(
     return rows
 
 
-def _rounds(results: Iterable[_Result], settings: Settings) -> int:
+def _rounds(results: Iterable[Result], settings: Settings) -> int:
     """As many as asked for, or as fit into `CASE_US`."""
     round_us = sum(r.rehearsal_us + FLUSH_US for r in results if r.run is not None)
     return min(settings.repeats, max(FEWEST_ROUNDS, int(CASE_US / round_us)))
@@ -151,13 +129,13 @@ def _prepare_all(
     later: Sequence[Problem],
     oracle: Oracle,
     timer: Timer,
-) -> dict[str, _Result]:
+) -> dict[str, Result]:
     """Every provider in turn. If one takes the device down, it is the one that is blamed."""
-    results: dict[str, _Result] = {}
+    results: dict[str, Result] = {}
     for name in providers:
         results[name] = _prepare(name, problem, later, oracle, timer)
         if timer.is_lost():
-            lost = _Result(status="skipped", reason=f"the device was lost to a fault of {name}")
+            lost = Result(status="skipped", reason=f"the device was lost to a fault of {name}")
             others = {other: lost for other in providers if other != name}
             return {other: others.get(other, results[name]) for other in providers}
     return results
@@ -165,21 +143,21 @@ def _prepare_all(
 
 def _prepare(
     name: str, problem: Problem, later: Sequence[Problem], oracle: Oracle, timer: Timer
-) -> _Result:
+) -> Result:
     """Plan and run once, compare, time the plans, make the run ready to be timed."""
     try:
         return _checked(name, problem, later, oracle, timer)
     except Absent as reason:
-        return _Result(status="skipped", reason=str(reason))
+        return Result(status="skipped", reason=str(reason))
     except Exception as error:  # one broken provider must not end the comparison
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-        return _Result(status="failed", reason=f"{text} ({where.name})")
+        return Result(status="failed", reason=f"{text} ({where.name})")
 
 
 def _checked(
     name: str, problem: Problem, later: Sequence[Problem], oracle: Oracle, timer: Timer
-) -> _Result:
+) -> Result:
     warm = open_provider(name).prepare(problem)
     warm.plan()
     poison_free_memory(problem.q)
@@ -189,7 +167,7 @@ def _checked(
     has_plan = warm.plan is not nothing
     del warm
     provider = open_provider(name)
-    plan = _plan_times(provider, later, timer) if has_plan else _PlanTimes()
+    plan = _plan_times(provider, later, timer) if has_plan else PlanTimes()
     prepared = provider.prepare(problem)
     prepared.plan()
     run, out = timer.ready(prepared.run)
@@ -202,7 +180,7 @@ def _checked(
         return _wrong(error)
     # with the L2 flushed in between, as later among the others: a fault must show here
     rehearsals = timer.measure({name: run}, REHEARSALS)[name]
-    return _Result(
+    return Result(
         status="timed",
         run=run,
         rehearsal_us=median_of(rehearsals),
@@ -212,74 +190,14 @@ def _checked(
     )
 
 
-def _plan_times(provider: Provider, problems: Sequence[Problem], timer: Timer) -> _PlanTimes:
+def _plan_times(provider: Provider, problems: Sequence[Problem], timer: Timer) -> PlanTimes:
     """The first plan of a new provider, then the median while leaves grow token by token."""
     times = [timed_plan(provider.prepare(problem).plan, timer) for problem in problems]
     (_, cold_us), *steps = times
     host_us, step_us = np.median(np.array(steps), axis=0).tolist()
-    return _PlanTimes(cold_us=cold_us, step_us=step_us, host_us=host_us)
+    return PlanTimes(cold_us=cold_us, step_us=step_us, host_us=host_us)
 
 
-def _wrong(error: float) -> _Result:
+def _wrong(error: float) -> Result:
     reason = f"wrong: {error:.3g} times the error of plain torch, at most {FACTOR:g} is let through"
-    return _Result(status="failed", reason=reason, error=error)
-
-
-def _row(
-    problem: Problem,
-    name: str,
-    result: _Result,
-    samples: list[float] | None,
-    floor: Floor,
-    ceilings: Ceilings,
-    timer: Timer,
-    stamp: Environment,
-) -> AttentionRow:
-    case, forest, facts = problem.case, problem.forest, result.facts
-    quantiles: list[Any] = [None] * 3
-    if samples is not None:
-        quantiles = np.percentile(samples, [20, 50, 80]).tolist()
-    p50_us = quantiles[1]
-    reread = None if facts.kv_bytes_read is None else facts.kv_bytes_read - floor.kv_bytes
-    return AttentionRow(
-        question="attention",
-        suite=case.suite,
-        shape=case.tree.name,
-        heads=case.heads.name,
-        head_dim=case.heads.head_dim,
-        dtype=str(problem.dtype).removeprefix("torch."),
-        num_rows=forest.num_rows,
-        unique_tokens=forest.unique_tokens,
-        sharing=forest.path_tokens / max(forest.unique_tokens, 1),
-        provider=name,
-        backend=facts.backend,
-        method=facts.method,
-        status=result.status,
-        reason=result.reason,
-        timing=timer.kind,
-        repeats=len(samples or ()),
-        p20_us=quantiles[0],
-        p50_us=p50_us,
-        p80_us=quantiles[2],
-        floor_us=floor.us,
-        floor_kind=floor.kind,
-        floor_bytes_us=floor.bytes_us,
-        floor_tensor_us=floor.tensor_us,
-        pct_of_floor=p50_us and 100 * floor.us / p50_us,
-        unique_gb_per_s=p50_us and (floor.kv_bytes + floor.qo_bytes) / p50_us / 1e3,
-        useful_tflop_per_s=p50_us and floor.flop / p50_us / 1e6,
-        kv_bytes_unique=floor.kv_bytes,
-        kv_bytes_reread=reread,
-        partial_bytes=facts.partial_bytes,
-        plan_cold_us=result.plan.cold_us,
-        plan_step_us=result.plan.step_us,
-        plan_host_us=result.plan.host_us,
-        error_ratio=_finite(result.error),
-        copy_gb_per_s=ceilings.copy_bytes_per_s / 1e9,
-        gemm_tflop_per_s=ceilings.gemm_flop_per_s / 1e12,
-        environment=stamp,
-    )
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and np.isfinite(value) else None
+    return Result(status="failed", reason=reason, error=error)
