@@ -37,6 +37,7 @@ LOG2_E = math.log2(math.e)
 HEAD_DIMS = (32, 64, 96, 128)
 DTYPES = (torch.bfloat16, torch.float16)
 
+LINE_INTS, MOST_LINES = 32, 4096  # of the plan, fetched ahead
 MERGE_THREADS = 128
 MERGES_PER_SM = 16  # CTAs at most: more wait for their turn
 
@@ -57,6 +58,7 @@ class _Params(ctypes.Structure):
         )]
         + [("k_slot_bytes", ctypes.c_uint32), ("v_slot_bytes", ctypes.c_uint32)]
         + [("num_kv_heads", ctypes.c_int), ("window", ctypes.c_int)]
+        + [("plan_lines", ctypes.c_int)]
         + [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
     )  # fmt: skip
 
@@ -140,9 +142,9 @@ class HopperBackend(Backend):
         grid = self.num_workers * self.heads.num_kv_heads
         attend.launch(grid, THREADS, stream, self._params)
         if self._arrays.is_fixed or self._schedule.needs_merge:
-            warps = self.heads.num_q_heads * len(self._schedule.merge_rows)
-            most = self._num_sms * MERGES_PER_SM
-            grid = most if self._arrays.is_fixed else min(most, -(-warps * 32 // MERGE_THREADS))
+            grid = self._num_sms * MERGES_PER_SM
+            if not self._arrays.is_fixed:
+                grid = min(grid, self.heads.num_q_heads * len(self._schedule.merge_rows))
             merge.launch(grid, MERGE_THREADS, stream, self._params, early=True)
         self.kv_bytes_read += self._schedule.read_tokens * self.heads.token_bytes
         return out, lse
@@ -165,6 +167,7 @@ class HopperBackend(Backend):
             for name in self._arrays.room:
                 setattr(p, name, self._arrays[name].data_ptr())
             p.num_kv_heads = self.heads.num_kv_heads
+            p.plan_lines = min(len(self._arrays.tensor) // LINE_INTS, MOST_LINES)
             self._version = self._arrays.version
         size = len(self._parts) // (self.heads.head_dim + 1)
         p.part_out, p.part_lse = (

@@ -46,7 +46,8 @@ constexpr int OFF_LAST = OFF_KIND + STAGES * 4;
 constexpr int OFF_BAR = (OFF_LAST + 16 * 4 + 15) / 16 * 16;
 static_assert(OFF_BAR + (4 * STAGES + 2) * 8 <= SHARED_BYTES, "shared memory is too small");
 
-constexpr int SEEN_WHOLE = 0, SEEN_BY_ROWS = 1, SEEN_BY_POSITION = 2;  // kinds of a stage
+// kinds of a stage, and which half of the packed rows sees any of it
+constexpr int SEEN_BY_ROWS = 1, SEEN_BY_POSITION = 2, UPPER_SEES = 4, LOWER_SEES = 8;
 constexpr int ROWS_DONE = 1, ROWS_PARTIAL = 2, ROWS_PREFIX = 4;        // flags of a unit
 constexpr int PIECE_PREFIX = 1, PIECE_OPEN = 2;                        // flags of a piece
 
@@ -67,7 +68,7 @@ struct Params {
   const int *merge_indptr, *merge_slots;  // CSR over the ordered rows
   i64 q_row, q_head, k_head, v_head;
   u32 k_slot_bytes, v_slot_bytes;
-  int num_kv_heads, window;
+  int num_kv_heads, window, plan_lines;  // lines of 128 bytes from `header` on that hold the plan
   float scale, softcap;             // scale in log2 units, applied to q . k (or to the capped logit)
 };
 
@@ -160,55 +161,81 @@ struct Unit {
 
 // ---- merge -----------------------------------------------------------------------------------
 
-// one warp folds the partial results of one row and head, whose slots are [begin, end) of the list
-__device__ __forceinline__ void merge_row(const Params &p, int row, int q_index, int begin, int end,
-                                          int lane) {
-  constexpr int FAN_IN = 8, PART = HEAD_DIM / 32;
-  const int num_q_heads = p.num_kv_heads * GROUP;
+// the partial results of one row and head, folded by a warp
+struct Merged {
+  static constexpr int FAN_IN = 8, PART = HEAD_DIM / 32;
   float best = -INFINITY, total = 0.0f, acc[PART] = {};
-  for (int first = begin; first < end; first += FAN_IN) {
-    float lse[FAN_IN], x[FAN_IN][PART];
-    // loads of one round do not wait for one another
+
+  __device__ __forceinline__ void add(float lse, float weight_of, const float (&x)[PART]) {
+    float next = fmaxf(best, lse);
+    float shift = next == -INFINITY ? 0.0f : next;
+    float keep = exp2_fast(best - shift), weight = exp2_fast(lse - shift);
+    total = total * keep + weight * weight_of, best = next;
 #pragma unroll
-    for (int i = 0; i < FAN_IN; ++i) {
-      lse[i] = -INFINITY;
-      if (first + i >= end) continue;
-      i64 src = (i64)p.merge_slots[first + i] * num_q_heads + q_index;
-      lse[i] = __ldcg(p.part_lse + src) * 1.4426950408889634f;
-      const float *from = p.part_out + src * HEAD_DIM + lane * PART;
-      if constexpr (PART == 4) {
-        float4 y = __ldcg(reinterpret_cast<const float4 *>(from));
-        x[i][0] = y.x, x[i][1] = y.y, x[i][2] = y.z, x[i][3] = y.w;
-      } else {
+    for (int j = 0; j < PART; ++j) acc[j] = acc[j] * keep + x[j] * weight;
+  }
+
+  // every `step`th of the list's slots [begin, end)
+  __device__ __forceinline__ void fold(const Params &p, int q_index, int begin, int end, int step,
+                                       int lane) {
+    const int num_q_heads = p.num_kv_heads * GROUP;
+    for (int first = begin; first < end; first += FAN_IN * step) {
+      float lse[FAN_IN], x[FAN_IN][PART];
+      // loads of one round do not wait for one another
 #pragma unroll
-        for (int j = 0; j < PART; ++j) x[i][j] = __ldcg(from + j);
+      for (int i = 0; i < FAN_IN; ++i) {
+        int at = first + i * step;
+        lse[i] = -INFINITY;
+        if (at >= end) continue;
+        i64 src = (i64)p.merge_slots[at] * num_q_heads + q_index;
+        lse[i] = __ldcg(p.part_lse + src) * 1.4426950408889634f;
+        const float *from = p.part_out + src * HEAD_DIM + lane * PART;
+        if constexpr (PART == 4) {
+          float4 y = __ldcg(reinterpret_cast<const float4 *>(from));
+          x[i][0] = y.x, x[i][1] = y.y, x[i][2] = y.z, x[i][3] = y.w;
+        } else {
+#pragma unroll
+          for (int j = 0; j < PART; ++j) x[i][j] = __ldcg(from + j);
+        }
       }
-    }
 #pragma unroll
-    for (int i = 0; i < FAN_IN; ++i) {
-      if (first + i >= end) continue;
-      float next = fmaxf(best, lse[i]);
-      float shift = next == -INFINITY ? 0.0f : next;
-      float keep = exp2_fast(best - shift), weight = exp2_fast(lse[i] - shift);
-      total = total * keep + weight, best = next;
-#pragma unroll
-      for (int j = 0; j < PART; ++j) acc[j] = acc[j] * keep + x[i][j] * weight;
+      for (int i = 0; i < FAN_IN; ++i)
+        if (first + i * step < end) add(lse[i], 1.0f, x[i]);
     }
   }
-  float inverse = total > 0.0f ? __fdividef(1.0f, total) : 0.0f;
-  i64 dst = (i64)p.user_row[row] * num_q_heads + q_index;
-  if (lane == 0)
-    p.lse[dst] = total > 0.0f ? best * 0.6931471805599453f + __logf(total) : -INFINITY;
-  unsigned short *out = p.out + dst * HEAD_DIM + lane * PART;
-  if constexpr (PART % 2 == 0) {
+
+  // four warps' results into the first's, in their order
+  __device__ __forceinline__ void join(float (*shared)[HEAD_DIM + 2], int warp, int lane) {
+    __syncthreads();
 #pragma unroll
-    for (int j = 0; j < PART; j += 2)
-      reinterpret_cast<u32 *>(out)[j / 2] = pack(acc[j] * inverse, acc[j + 1] * inverse);
-  } else {
+    for (int j = 0; j < PART; ++j) shared[warp][lane * PART + j] = acc[j];
+    if (lane == 0) shared[warp][HEAD_DIM] = best, shared[warp][HEAD_DIM + 1] = total;
+    __syncthreads();
+    if (warp) return;
+    for (int other = 1; other < 4; ++other) {
+      float x[PART];
 #pragma unroll
-    for (int j = 0; j < PART; ++j) out[j] = (unsigned short)pack(acc[j] * inverse, 0.0f);
+      for (int j = 0; j < PART; ++j) x[j] = shared[other][lane * PART + j];
+      add(shared[other][HEAD_DIM], shared[other][HEAD_DIM + 1], x);
+    }
   }
-}
+
+  __device__ __forceinline__ void store(const Params &p, int row, int q_index, int lane) const {
+    float inverse = total > 0.0f ? __fdividef(1.0f, total) : 0.0f;
+    i64 dst = (i64)p.user_row[row] * (p.num_kv_heads * GROUP) + q_index;
+    if (lane == 0)
+      p.lse[dst] = total > 0.0f ? best * 0.6931471805599453f + __logf(total) : -INFINITY;
+    unsigned short *out = p.out + dst * HEAD_DIM + lane * PART;
+    if constexpr (PART % 2 == 0) {
+#pragma unroll
+      for (int j = 0; j < PART; j += 2)
+        reinterpret_cast<u32 *>(out)[j / 2] = pack(acc[j] * inverse, acc[j + 1] * inverse);
+    } else {
+#pragma unroll
+      for (int j = 0; j < PART; ++j) out[j] = (unsigned short)pack(acc[j] * inverse, 0.0f);
+    }
+  }
+};
 
 // ---- producer ------------------------------------------------------------------------------
 
@@ -268,7 +295,7 @@ struct Producer {
     if (!has_moved) {
       token_slot = now_slot0 + at + mine, my_position = now_position0 + at + mine;
       my_lo = now_lo, my_hi = now_hi;
-      kind = (my_lo <= unit.row0 && row1 <= my_hi) ? SEEN_WHOLE : SEEN_BY_ROWS;
+      kind = (my_lo <= unit.row0 && row1 <= my_hi) ? 0 : SEEN_BY_ROWS;
       bool is_prefix = (now_flags & PIECE_PREFIX) && now_position0 + at + BLOCK - 1 > least_position;
       if (is_prefix || WINDOW) kind = SEEN_BY_POSITION;
       at += BLOCK;
@@ -307,7 +334,11 @@ struct Producer {
       meta[mine] = a | b << 16;
       if (kind == SEEN_BY_POSITION) meta[BLOCK + mine] = my_position;
     }
-    if (warp == 0 && lane == 0) reinterpret_cast<int *>(smem + OFF_KIND)[ring.stage] = kind;
+    const int half = unit.row0 + (64 + GROUP - 1) / GROUP, lower = unit.row0 + 64 / GROUP;
+    if (__any_sync(~0u, my_lo < half && my_lo < my_hi)) kind |= UPPER_SEES;
+    if (__any_sync(~0u, my_hi > lower)) kind |= LOWER_SEES;
+    // a byte for each warp's 16 tokens
+    if (lane == 0) smem[OFF_KIND + 4 * ring.stage + warp] = kind;
   }
 
   // 16 tokens of the stage, all lanes beside one another on a row
@@ -408,6 +439,7 @@ struct Consumer {
   u32 count = 0;                       // stages of all units so far
   u32 q_phase = 0;
   u32 qf[HEAD_DIM / 16][4];            // the rows' q as matrix operands
+  int user_row[2];                     // where results go; below 0: to the row's partials
   float o[ACC], m[2], l[2];            // of rows lane / 4 and lane / 4 + 8 of the warp's 16
 
   __device__ __forceinline__ void load_q(bool is_split) {
@@ -441,8 +473,10 @@ struct Consumer {
     wgmma_commit();
   }
 
-  __device__ __forceinline__ void mask(float (&s)[32], int stage, int kind, const int (&row)[2],
+  __device__ __forceinline__ void mask(float (&s)[32], int stage, const int (&row)[2],
                                        const int (&position)[2]) {
+    const int kind = kinds(stage);
+    if (!(kind & (SEEN_BY_ROWS | SEEN_BY_POSITION))) return;
     const int *meta = reinterpret_cast<const int *>(smem + OFF_META) + stage * 2 * BLOCK;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -455,7 +489,7 @@ struct Consumer {
           if (row[r] < lo || row[r] >= hi) s[4 * i + 2 * r + j] = -INFINITY;
       }
     }
-    if (kind == SEEN_BY_POSITION) {
+    if (kind & SEEN_BY_POSITION) {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         int2 at = *reinterpret_cast<const int2 *>(meta + BLOCK + 8 * i + 2 * (lane & 3));
@@ -545,7 +579,6 @@ struct Consumer {
       if (((unit.flags & ROWS_PREFIX) || WINDOW) && row[r] < unit.rows)
         position[r] = p.row_position[unit.row0 + row[r]] + grown;
     }
-    const int *kinds = reinterpret_cast<const int *>(smem + OFF_KIND);
     float s[32], keep[2];
     u32 w[16];
     if (unit.is_split()) {
@@ -553,73 +586,94 @@ struct Consumer {
 #pragma unroll 1
       for (int i = group; i < blocks; i += 2) {
         Ring ring(count + i);
-        score_and_soften(s, keep, ring, kinds, row, position);
+        wait(bars.full_k(ring.stage), ring.phase);
+        proxy_fence();
+        hold(s);
+        wgmma_fence();
+        score(s, ring.stage);
+        wgmma_wait<0>();
+        hold(s);
+        mask(s, ring.stage, row, position);
+        soften(s, keep);
         release(bars.free_k(ring.stage), 2);
         rescale(keep);
         pack_weights(s, w);
-        wait(bars.full_v(ring.stage), ring.phase);
-        begin_products(w);
-        weigh(w, ring.stage);
-        wgmma_wait<0>();
-        hold(o);
-        release(bars.free_v(ring.stage), 2);
+        finish_products(w, ring, 2);
       }
       return;
     }
-    // the products of a stage run beside the softmax of the next
+    // the products of a stage run beside the softmax of the next, and the warpgroups take turns
+    // with the matrix units: one multiplies while the other softens
     Ring ring(count), before = ring;
-    score_and_soften(s, keep, ring, kinds, row, position);
-    release(bars.free_k(ring.stage), 1);
-    pack_weights(s, w);
+    bool is_pending = false;
+#pragma unroll
+    for (int j = 0; j < 16; ++j) w[j] = 0;
 #pragma unroll 1
-    for (int i = 1; i < blocks; ++i) {
-      ring.step();
+    for (int i = 0; i < blocks; ++i) {
       wait(bars.full_k(ring.stage), ring.phase);
-      wait(bars.full_v(before.stage), before.phase);
-      hold(s);
-      begin_products(w);
-      score(s, ring.stage);
-      weigh(w, before.stage);
-      wgmma_wait<1>();
-      hold(s);
-      const int kind = kinds[ring.stage];
-      if (kind != SEEN_WHOLE) mask(s, ring.stage, kind, row, position);
-      soften(s, keep);
-      release(bars.free_k(ring.stage), 1);
-      wgmma_wait<0>();
-      hold(o), hold(w);
-      release(bars.free_v(before.stage), 1);
-      rescale(keep);
-      pack_weights(s, w);
-      before = ring;
+      const bool is_seen = __any_sync(~0u, kinds(ring.stage) & (group ? LOWER_SEES : UPPER_SEES));
+      if (is_seen) {
+        if (is_pending) wait(bars.full_v(before.stage), before.phase);
+        take_turn();
+        hold(s);
+        begin_products(w);
+        score(s, ring.stage);
+        // where nothing is pending the weights are 0 and the tile is anything finite: no branch
+        weigh(w, is_pending ? before.stage : ring.stage - STAGES);
+        pass_turn();
+        wgmma_wait<1>();
+        hold(s);
+        mask(s, ring.stage, row, position);
+        soften(s, keep);
+        wgmma_wait<0>();
+        hold(o), hold(w);
+        release(bars.free_k(ring.stage), 1);
+        if (is_pending) release(bars.free_v(before.stage), 1);
+        rescale(keep);
+        pack_weights(s, w);
+        before = ring, is_pending = true;
+      } else {
+        take_turn();
+        pass_turn();
+        release(bars.free_k(ring.stage), 1);
+        if (is_pending) finish_products(w, before, 1);
+#pragma unroll
+        for (int j = 0; j < 16; ++j) w[j] = 0;
+        is_pending = false;
+        release(bars.free_v(ring.stage), 1);
+      }
+      ring.step();
     }
-    wait(bars.full_v(before.stage), before.phase);
+    if (is_pending) finish_products(w, before, 1);
+  }
+
+  __device__ __forceinline__ int kinds(int stage) const {
+    u32 x = *reinterpret_cast<const u32 *>(smem + OFF_KIND + 4 * stage);
+    x |= x >> 16;
+    return (x | x >> 8) & 0xff;
+  }
+
+  // barriers 3 and 4: whose turn it is to queue products
+  __device__ __forceinline__ void take_turn() {
+    asm volatile("bar.sync %0, 256;" ::"r"(3 + group) : "memory");
+  }
+  __device__ __forceinline__ void pass_turn() {
+    asm volatile("bar.arrive %0, 256;" ::"r"(4 - group) : "memory");
+  }
+
+  __device__ __forceinline__ void finish_products(u32 (&w)[16], const Ring &ring, u32 arrivals) {
+    wait(bars.full_v(ring.stage), ring.phase);
     begin_products(w);
-    weigh(w, before.stage);
+    weigh(w, ring.stage);
     wgmma_wait<0>();
-    hold(o);
-    release(bars.free_v(before.stage), 1);
+    hold(o), hold(w);
+    release(bars.free_v(ring.stage), arrivals);
   }
 
   __device__ __forceinline__ void begin_products(u32 (&w)[16]) {
     proxy_fence();
     hold(o), hold(w);
     wgmma_fence();
-  }
-
-  __device__ __forceinline__ void score_and_soften(float (&s)[32], float (&keep)[2],
-                                                   const Ring &ring, const int *kinds,
-                                                   const int (&row)[2], const int (&position)[2]) {
-    wait(bars.full_k(ring.stage), ring.phase);
-    proxy_fence();
-    hold(s);
-    wgmma_fence();
-    score(s, ring.stage);
-    wgmma_wait<0>();
-    hold(s);
-    const int kind = kinds[ring.stage];
-    if (kind != SEEN_WHOLE) mask(s, ring.stage, kind, row, position);
-    soften(s, keep);
   }
 
   __device__ __forceinline__ void rescale(const float (&keep)[2]) {
@@ -684,6 +738,17 @@ struct Consumer {
     }
   }
 
+  // looked up before the work, so that storing does not wait for it
+  __device__ __forceinline__ void find_rows(const Unit &unit) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      int packed = packed_row(unit, r), row = unit.row0 + packed / GROUP;
+      user_row[r] = -1;
+      if (packed >= unit.rows * GROUP || !(unit.flags & ROWS_DONE)) continue;
+      if (!(unit.flags & ROWS_PARTIAL) || p.row_units[row] == 1) user_row[r] = p.user_row[row];
+    }
+  }
+
   // rows that no other unit touches are finished, others leave a partial result
   __device__ __forceinline__ void store(const Unit &unit) {
     const int num_q_heads = p.num_kv_heads * GROUP;
@@ -694,10 +759,8 @@ struct Consumer {
       int row = packed / GROUP, q_index = head * GROUP + packed % GROUP;
       float inverse = l[r] > 0.0f ? __fdividef(1.0f, l[r]) : 0.0f;
       float lse = l[r] > 0.0f ? m[r] * p.scale * 0.6931471805599453f + __logf(l[r]) : -INFINITY;
-      bool is_done = !(unit.flags & ROWS_PARTIAL) ||
-                     ((unit.flags & ROWS_DONE) && p.row_units[unit.row0 + row] == 1);
-      if (is_done) {
-        i64 dst = (i64)p.user_row[unit.row0 + row] * num_q_heads + q_index;
+      if (user_row[r] >= 0) {
+        i64 dst = (i64)user_row[r] * num_q_heads + q_index;
         if ((lane & 3) == 0) p.lse[dst] = lse;
         u32 *out = reinterpret_cast<u32 *>(p.out + dst * HEAD_DIM) + (lane & 3);
 #pragma unroll
@@ -738,13 +801,17 @@ struct Consumer {
         int row = (first + g) * GROUP_ROWS + i / GROUP;
         if (row >= num_rows) continue;
         int begin = p.merge_indptr[row], end = p.merge_indptr[row + 1];
-        if (end - begin > 1) merge_row(p, row, head * GROUP + i % GROUP, begin, end, lane);
+        if (end - begin < 2) continue;
+        Merged merged;
+        merged.fold(p, head * GROUP + i % GROUP, begin, end, 1, lane);
+        merged.store(p, row, head * GROUP + i % GROUP, lane);
       }
     }
   }
 
   __device__ __forceinline__ void run(int worker) {
     int index = worker, to_come = 0;
+    if (group == 1) pass_turn();
     for (bool is_first = true;; is_first = false) {
       Unit unit(p, index, grown);
       if (is_first) {
@@ -752,6 +819,7 @@ struct Consumer {
         if (unit.rows == 0) break;
       }
       const bool is_split = unit.is_split();
+      find_rows(unit);
       load_q(is_split);
       attend(unit);
       const int blocks = unit.blocks();
@@ -777,6 +845,10 @@ extern "C" __global__ void __launch_bounds__(384, 1) forest_attention(const __gr
   const int head = blockIdx.x % p.num_kv_heads, worker = blockIdx.x / p.num_kv_heads;
   const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   asm volatile("griddepcontrol.launch_dependents;");  // the merge may take its place early
+  // every array of the plan is on its way before it is asked for
+  const int line = blockIdx.x * blockDim.x + threadIdx.x;
+  if (line < p.plan_lines)
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(reinterpret_cast<const char *>(p.header) + 128 * line));
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; ++i) {
       barrier_init(bars.full_k(i), 128 + 4);
@@ -801,19 +873,31 @@ extern "C" __global__ void __launch_bounds__(384, 1) forest_attention(const __gr
 }
 
 // The merge as a launch of its own, for plans whose units hold many rows: all SMs share it. It is
-// started beside the other launch and waits for its end.
+// started beside the other launch and waits for its end. A CTA takes one row and head, each of its
+// warps every fourth partial, or where rows have few partials each warp a row of its own.
 extern "C" __global__ void __launch_bounds__(128) merge_partials(const __grid_constant__ Params p) {
   const int num_q_heads = p.num_kv_heads * GROUP;
-  const int lane = threadIdx.x % 32, warps = gridDim.x * 4;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int count = p.header[2] ? 0 : p.header[3] * num_q_heads;
+  const bool is_shared = p.header[4];
+  __shared__ float shared[4][HEAD_DIM + 2];
   // the plan may be read before the partial results are there
   bool is_first = true;
-  for (int index = blockIdx.x * 4 + threadIdx.x / 32; index < count; index += warps) {
+  const int stride = is_shared ? gridDim.x : gridDim.x * 4;
+  for (int index = is_shared ? blockIdx.x : blockIdx.x * 4 + warp; index < count; index += stride) {
     int row = p.merge_rows[index / num_q_heads];
     int begin = p.merge_indptr[row], end = p.merge_indptr[row + 1];
     if (is_first) asm volatile("griddepcontrol.wait;" ::: "memory");
     is_first = false;
-    merge_row(p, row, index % num_q_heads, begin, end, lane);
+    Merged merged;
+    if (is_shared) {
+      merged.fold(p, index % num_q_heads, begin + warp, end, 4, lane);
+      merged.join(shared, warp, lane);
+      if (warp == 0) merged.store(p, row, index % num_q_heads, lane);
+    } else {
+      merged.fold(p, index % num_q_heads, begin, end, 1, lane);
+      merged.store(p, row, index % num_q_heads, lane);
+    }
   }
   // the next launch must not start before the one that this one waits for has ended
   if (is_first) asm volatile("griddepcontrol.wait;" ::: "memory");

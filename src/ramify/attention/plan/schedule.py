@@ -20,6 +20,7 @@ from ramify.core.jit import njit
 Int32Array = npt.NDArray[np.int32]
 PACKED_ROWS = 128  # of a unit at most
 LIGHT_ROWS = 16  # packed rows of a unit that may merge inside the launch
+MANY_PARTS = 4  # partials of a row, on average, that several warps merge
 UNIT_INTS, PIECE_INTS, HEADER_INTS = 16, 8, 32
 # flags of a unit: rows finished by it, rows with a partial result, rows that see prefixes
 DONE, PARTIAL, PREFIX = 1, 2, 4
@@ -30,7 +31,8 @@ PIECE_PREFIX, PIECE_OPEN = 1, 2
 class Schedule:
     """Int32 arrays as kernels/hopper.cu reads them; unit w is the first of worker w."""
 
-    header: Int32Array  # [32] rows, tokens appended since, merge inside the launch, rows to merge
+    # [32] rows, tokens appended since, merge inside the launch, rows to merge, warps share a row
+    header: Int32Array
     units: Int32Array  # [U, 16]
     pieces: Int32Array  # [P, 8] slot, length, lo, hi, position, flags, 0, 0
     user_row: Int32Array  # [Q] of each ordered row
@@ -109,7 +111,8 @@ def make_schedule(
     shared = units[:used][(units[:used, 7] & PARTIAL) != 0]
     # the last unit of a group merges it alone, so only where there is little to merge
     is_light = bool((shared[:, 1] * group <= LIGHT_ROWS).all())
-    header[0], header[2], header[3] = num_rows, is_light, len(merge_rows)
+    is_deep = int(indptr[-1]) >= MANY_PARTS * len(merge_rows)
+    header[0], header[2], header[3], header[4] = num_rows, is_light, len(merge_rows), is_deep
     return Schedule(
         header=header,
         units=units[:used],
