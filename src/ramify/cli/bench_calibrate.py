@@ -24,7 +24,8 @@ def execute(options: BenchCalibrateOptions, out: Output) -> int:
         repeats=options.repeats,
         commit=options.commit,
     )
-    out.say(f"{found.environment.gpu}, {found.num_sms} SMs, backend {found.backend}")
+    sms = f"{found.num_busy_sms} of {found.num_sms} SMs at work"
+    out.say(f"{found.environment.gpu}, {sms}, backend {found.backend}")
     for name, value in {**asdict(found.costs), "merge_us": found.merge_us}.items():
         out.say(f"  {name:<11}{value:8.3f}")
     out.say(_points(found))

@@ -7,11 +7,12 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from ramify.attention import HeadShape, build_plan
-from ramify.attention.plan.cost import CostTable
+from ramify.attention import HeadShape, TreeAttention, build_plan
+from ramify.attention.plan.cost import CostTable, Tuning
 from ramify.bench.attention import calibrate as module
 from ramify.bench.attention.calibrate import (
     Point,
+    busy_sms,
     calibrate,
     measure_point,
     probes,
@@ -106,8 +107,16 @@ def test_units_are_the_same_on_every_sm():
 def test_a_point_is_measured(monkeypatch):
     monkeypatch.setattr(module, "HEADS", Heads(num_q_heads=4, num_kv_heads=2, head_dim=16))
     point = Point(method="node", tree=requests(2, 5, rows=2, nodes=2))
-    plan, us, backend = measure_point(point, torch.device("cpu"), WallTimer(), "auto", 3)
-    assert plan.num_items == 4 and us > 0 and backend == "cpu"
+    plan, us = measure_point(point, torch.device("cpu"), WallTimer(), "auto", 3)
+    assert plan.num_items == 4 and us > 0
+
+
+def test_busy_sms_are_those_that_have_workers():
+    op = TreeAttention(32, 8, 128)
+    assert busy_sms(op, 132) == 132
+    for workers, busy in ((16, 128), (66, 132)):
+        op._backend.tuning = Tuning(num_workers=workers)
+        assert busy_sms(op, 132) == busy
 
 
 def test_a_cpu_is_refused():

@@ -63,6 +63,7 @@ class Calibration:
     question: str  # always "calibrate"
     backend: str
     num_sms: int
+    num_busy_sms: int  # what a backend has workers for; costs are of one of these
     heads: str
     head_dim: int
     dtype: str
@@ -85,19 +86,20 @@ def calibrate(
     """
     if device.type != "cuda":
         raise InputError(expected_got("device", "an NVIDIA GPU to calibrate", device))
+    timer = timer_for(device)
+    op = _open("node", device, torch.bfloat16, backend)
     num_sms = torch.cuda.get_device_properties(device).multi_processor_count
-    timer, used = timer_for(device), []
+    busy = busy_sms(op, num_sms)
 
     def measure(point: Point) -> tuple[AttentionPlan, float]:
-        plan, us, name = measure_point(point, device, timer, backend, repeats)
-        used.append(name)
-        return plan, us
+        return measure_point(point, device, timer, backend, repeats)
 
-    costs, points = solve(probes(num_sms), measure, _head_shape(torch.bfloat16), num_sms)
+    costs, points = solve(probes(busy), measure, op.heads, busy)
     return Calibration(
         question="calibrate",
-        backend=used[0],
+        backend=op.backend,
         num_sms=num_sms,
+        num_busy_sms=busy,
         heads=HEADS.name,
         head_dim=HEADS.head_dim,
         dtype="bfloat16",
@@ -108,36 +110,36 @@ def calibrate(
     )
 
 
+def busy_sms(op: TreeAttention, num_sms: int) -> int:
+    """SMs that a backend keeps busy: workers come in equal numbers per KV head."""
+    tuning = op._backend.tuning
+    return num_sms if tuning is None else min(num_sms, tuning.num_workers * op.heads.num_kv_heads)
+
+
 def measure_point(
     point: Point, device: torch.device, timer: Timer, backend: str, repeats: int
-) -> tuple[AttentionPlan, float, str]:
-    """The plan of a point, the median microseconds of one layer, and the backend's name."""
+) -> tuple[AttentionPlan, float]:
+    """The plan of a point, and the median microseconds of one layer."""
     case = Case(suite="calibrate", tree=point.tree, heads=HEADS)
     problem = make_problem(case, device=device, dtype=torch.bfloat16)
-    heads = problem.heads
-    op = TreeAttention(
-        heads.num_q_heads,
-        heads.num_kv_heads,
-        heads.head_dim,
-        dtype=problem.dtype,
-        device=device,
-        method=point.method,
-        backend=backend,
-    )
+    op = _open(point.method, device, problem.dtype, backend)
     plan = op.plan(problem.forest)
     run, _ = timer.ready(lambda: op.run(problem.q, problem.k, problem.v))
     us = median_of(timer.measure({"layer": run}, repeats)["layer"])
     del run
     timer.release()
-    return plan, us, op.backend
+    return plan, us
 
 
-def _head_shape(dtype: torch.dtype) -> HeadShape:
-    return HeadShape(
-        num_q_heads=HEADS.num_q_heads,
-        num_kv_heads=HEADS.num_kv_heads,
-        head_dim=HEADS.head_dim,
-        itemsize=dtype.itemsize,
+def _open(method: str, device: torch.device, dtype: torch.dtype, backend: str) -> TreeAttention:
+    return TreeAttention(
+        HEADS.num_q_heads,
+        HEADS.num_kv_heads,
+        HEADS.head_dim,
+        dtype=dtype,
+        device=device,
+        method=method,
+        backend=backend,
     )
 
 

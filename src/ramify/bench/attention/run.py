@@ -40,7 +40,7 @@ Progress = Callable[[str], None]
 REHEARSALS = 3  # replays of each provider alone, before all are timed
 CASE_US = 1e6  # timed replays of a case may take so long; slow cases get fewer rounds,
 FEWEST_ROUNDS = 7  # but never fewer than this
-FLUSH_US = 100.0  # about what emptying the L2 takes before each replay
+FLUSH_US = 200.0  # about what emptying the L2 takes before each replay
 GROWTH_STEPS = 3  # plans of a growing tree behind `plan_step_us`; below the room of a leaf
 
 
