@@ -1,8 +1,8 @@
 """Timers: CUDA-graph replay with a cold L2 on a GPU, a wall clock on a CPU.
 
-A GPU's replays are queued behind a write and a read of `FLUSH_BYTES` each. They empty the L2 and keep
-the device busy while the host queues the rest, so host time is in no number. The read comes last, as
-a layer's weights do in a step: what was written would be written back while the replay runs.
+A GPU's replays are queued behind a write and a read of `FLUSH_BYTES` each. They empty the L2 and
+keep the device busy while the host queues the rest, so host time is in no number. The read comes
+last, as a layer's weights do in a step: what was written would be written back during the replay.
 """
 
 from __future__ import annotations
