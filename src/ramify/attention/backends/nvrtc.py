@@ -30,9 +30,9 @@ def compile_cubin(source: str, arch: str, options: Sequence[str] = ()) -> bytes:
     Raises:
         BackendUnavailable: NVRTC is not installed.
     """
-    nvrtc = _bindings("nvrtc")
+    nvrtc = bindings("nvrtc")
     arguments = [f"--gpu-architecture={arch}", "--std=c++17", "-default-device", *options]
-    version = _checked(nvrtc.nvrtcVersion())
+    version = checked(nvrtc.nvrtcVersion())
     key = hashlib.sha256(repr((source, arguments, version)).encode()).hexdigest()[:32]
     path = cache_dir() / "cubins" / f"{key}.cubin"
     if path.is_file():
@@ -43,17 +43,17 @@ def compile_cubin(source: str, arch: str, options: Sequence[str] = ()) -> bytes:
 
 
 def _compile(nvrtc: Any, source: str, arguments: Sequence[str]) -> bytes:
-    (program,) = _checked(nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], []))
+    (program,) = checked(nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], []))
     encoded = [word.encode() for word in arguments]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)
     if int(status):
-        (size,) = _checked(nvrtc.nvrtcGetProgramLogSize(program))
+        (size,) = checked(nvrtc.nvrtcGetProgramLogSize(program))
         log = b" " * size
         nvrtc.nvrtcGetProgramLog(program, log)
         raise AssertionError(f"a kernel does not compile: {log.decode(errors='replace')}")
-    (size,) = _checked(nvrtc.nvrtcGetCUBINSize(program))
+    (size,) = checked(nvrtc.nvrtcGetCUBINSize(program))
     cubin = b" " * size
-    _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
+    checked(nvrtc.nvrtcGetCUBIN(program, cubin))
     return cubin
 
 
@@ -72,13 +72,13 @@ class CudaKernel:
     """One kernel of a cubin in the present CUDA context, taking one struct by value."""
 
     def __init__(self, cubin: bytes, name: str, shared_bytes: int = 0) -> None:
-        self._driver = driver = _bindings("driver")
-        (self._module,) = _checked(driver.cuModuleLoadData(cubin))
-        (self._function,) = _checked(driver.cuModuleGetFunction(self._module, name.encode()))
+        self._driver = driver = bindings("driver")
+        (self._module,) = checked(driver.cuModuleLoadData(cubin))
+        (self._function,) = checked(driver.cuModuleGetFunction(self._module, name.encode()))
         if shared_bytes:
             attributes = driver.CUfunction_attribute
             limit = attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            _checked(driver.cuFuncSetAttribute(self._function, limit, shared_bytes))
+            checked(driver.cuFuncSetAttribute(self._function, limit, shared_bytes))
         self._config = driver.CUlaunchConfig()
         self._config.gridDimY = self._config.gridDimZ = 1
         self._config.blockDimY = self._config.blockDimZ = 1
@@ -101,10 +101,10 @@ class CudaKernel:
         self._config.numAttrs = int(early)
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
         address = ctypes.addressof(pointers)
-        _checked(self._driver.cuLaunchKernelEx(self._config, self._function, address, 0))
+        checked(self._driver.cuLaunchKernelEx(self._config, self._function, address, 0))
 
 
-def _bindings(name: str) -> Any:
+def bindings(name: str) -> Any:
     try:
         module = import_module(f"cuda.bindings.{name}")
         if name == "nvrtc":
@@ -116,7 +116,7 @@ def _bindings(name: str) -> Any:
     return module
 
 
-def _checked(result: tuple[Any, ...]) -> tuple[Any, ...]:
+def checked(result: tuple[Any, ...]) -> tuple[Any, ...]:
     """Drop the status in front of a call's results."""
     status, *values = result
     if int(status):

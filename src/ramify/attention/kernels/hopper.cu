@@ -51,7 +51,12 @@ constexpr int SEEN_BY_ROWS = 1, SEEN_BY_POSITION = 2, UPPER_SEES = 4, LOWER_SEES
 constexpr int ROWS_DONE = 1, ROWS_PARTIAL = 2, ROWS_PREFIX = 4;        // flags of a unit
 constexpr int PIECE_PREFIX = 1, PIECE_OPEN = 2;                        // flags of a piece
 
+struct TensorMap {  // as the driver encodes it
+  alignas(64) char bytes[128];
+};
+
 struct Params {
+  TensorMap k_map[4], v_map[4];     // boxes of 64, 16, 4 and 1 tokens, 64 elements of one head
   const unsigned short *q, *k, *v;  // [Q, Hq, D], [slots, Hkv, D] twice; last axis contiguous
   unsigned short *out;              // [Q, Hq, D]
   float *lse;                       // [Q, Hq]
@@ -68,7 +73,7 @@ struct Params {
   const int *merge_indptr, *merge_slots;  // CSR over the ordered rows
   i64 q_row, q_head, k_head, v_head;
   u32 k_slot_bytes, v_slot_bytes;
-  int num_kv_heads, window, plan_lines;  // lines of 128 bytes from `header` on that hold the plan
+  int num_kv_heads, num_slots, window, plan_lines;  // lines of 128 bytes from `header` on that hold the plan
   float scale, softcap;             // scale in log2 units, applied to q . k (or to the capped logit)
 };
 
@@ -97,6 +102,17 @@ __device__ __forceinline__ void arrive_after_copies(u32 bar) {
 __device__ __forceinline__ void copy16(u32 dst, const void *src, bool live) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(dst), "l"(src),
                "r"(live ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void arrive_expecting(u32 bar, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
+}
+// the copy engine's box of tokens from `slot` on; tokens beyond the pool are zeros
+__device__ __forceinline__ void copy_box(u32 dst, const TensorMap &map, int dim, int head, int slot,
+                                         u32 bar) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%2, %3, %4}], [%5];" ::"r"(dst), "l"(&map), "r"(dim), "r"(head), "r"(slot), "r"(bar)
+      : "memory");
 }
 __device__ __forceinline__ void sync_consumers(int id) {
   asm volatile("bar.sync %0, 256;" ::"r"(id) : "memory");
@@ -155,7 +171,11 @@ struct Unit {
     row0 = a.x, rows = a.y, piece_begin = a.z, piece_end = a.w;
     tokens = b.x + b.y * grown, slot0 = b.z, flags = b.w;
   }
-  __device__ __forceinline__ int blocks() const { return (tokens + BLOCK - 1) / BLOCK; }
+  // stages: of a unit that is not split they come in twos, the last may be empty
+  __device__ __forceinline__ int blocks() const {
+    int n = (tokens + BLOCK - 1) / BLOCK;
+    return is_split() ? n : (n + 1) / 2 * 2;
+  }
   __device__ __forceinline__ bool is_split() const { return rows * GROUP <= 64; }
 };
 
@@ -239,6 +259,7 @@ struct Merged {
 
 // ---- producer ------------------------------------------------------------------------------
 
+constexpr int MAX_RUNS = 8;                          // of a stage that boxes copy
 constexpr int ROW_LANES = HEAD_DIM <= 64 ? 8 : 16;  // lanes that copy one row, 16 bytes each
 constexpr int COPY_ROWS = 32 / ROW_LANES;           // rows of one instruction
 constexpr int COPIES = 16 / COPY_ROWS;              // instructions for the 16 tokens of a warp
@@ -256,6 +277,9 @@ struct Producer {
   int ends, slot0, position0, lo, hi, flags;        // slot and position of token 0, were it here
   int now_ends, now_slot0, now_position0, now_lo, now_hi, now_flags;  // the piece that `at` is in
   int token_slot;  // of token 16 * warp + lane % 16 of the present stage; below 0: none
+  // the run of lane's piece in the present stage, if boxes are to copy the stage: first row, tokens
+  bool by_boxes;
+  int run_row, run_length, run_slot, live_rows;
 
   __device__ __forceinline__ void open_window(int4 a, int4 b, bool is_live) {
     int length = is_live ? a.y + ((b.y & PIECE_OPEN) ? grown : 0) : 0;
@@ -298,12 +322,22 @@ struct Producer {
       kind = (my_lo <= unit.row0 && row1 <= my_hi) ? 0 : SEEN_BY_ROWS;
       bool is_prefix = (now_flags & PIECE_PREFIX) && now_position0 + at + BLOCK - 1 > least_position;
       if (is_prefix || WINDOW) kind = SEEN_BY_POSITION;
+      by_boxes = true;
+      run_row = 0, run_length = lane == 0 ? BLOCK : 0, run_slot = now_slot0 + at, live_rows = BLOCK;
       at += BLOCK;
     } else {
       // many small pieces: seldom seen whole, so always masked
       token_slot = -1, my_lo = my_hi = my_position = 0;
       bool is_prefix = false;
       int rest = BLOCK;
+      {
+        int begins = __shfl_up_sync(~0u, ends, 1);
+        int first = max(lane ? begins : 0, at), last = min(ends, at + BLOCK);
+        run_row = first - at, run_length = max(last - first, 0), run_slot = slot0 + first;
+        live_rows = min(total - at, BLOCK);
+        bool is_whole = live_rows == BLOCK || window + 32 >= unit.piece_end;
+        by_boxes = is_whole && __popc(__ballot_sync(~0u, run_length > 0)) <= MAX_RUNS;
+      }
       while (true) {
         const int want = at + mine - (BLOCK - rest);
         int its = 0;
@@ -354,6 +388,25 @@ struct Producer {
              from + (u64)(u32)max(slots[i], 0) * slot_bytes, slots[i] >= 0);
   }
 
+  // every lane's run as boxes of falling size; rows without a token become zeros
+  __device__ __forceinline__ void copy_runs(u32 tile, const TensorMap (&maps)[4], u32 bar) {
+    copy_run(tile, maps, bar, run_row, run_length, run_slot, 1);
+    if (lane == 0) copy_run(tile, maps, bar, live_rows, BLOCK - live_rows, p.num_slots, 0);
+  }
+  __device__ __forceinline__ void copy_run(u32 tile, const TensorMap (&maps)[4], u32 bar, int row,
+                                           int length, int slot, int step) {
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+      const int size = 64 >> 2 * m;
+      while (length >= size) {
+#pragma unroll
+        for (int c = 0; c < CHUNKS; ++c)
+          copy_box(tile + c * (BLOCK * 128) + row * 128, maps[m], 64 * c, head, slot, bar);
+        row += size, slot += step * size, length -= size;
+      }
+    }
+  }
+
   __device__ __forceinline__ void copy_q(const Unit &unit, int user_row) {
     const int part = lane % ROW_LANES, which = lane / ROW_LANES;
     wait(bars.free_q(), q_phase);
@@ -373,19 +426,38 @@ struct Producer {
   }
 
   __device__ __forceinline__ void stage(const Unit &unit, int least_position) {
+    const u32 k_bar = bars.full_k(ring.stage), v_bar = bars.full_v(ring.stage);
+    const u32 k_tile = base + OFF_K + ring.stage * TILE_BYTES;
+    const u32 v_tile = base + OFF_V + ring.stage * TILE_BYTES;
     wait(bars.free_k(ring.stage), ring.phase ^ 1);
     find_tokens(unit, least_position);
-    int slots[COPIES];
-#pragma unroll
-    for (int i = 0; i < COPIES; ++i)
-      slots[i] = __shfl_sync(~0u, token_slot, i * COPY_ROWS + lane / ROW_LANES);
-    copy_tokens(base + OFF_K + ring.stage * TILE_BYTES, p.k + head * p.k_head, p.k_slot_bytes, slots);
-    arrive_after_copies(bars.full_k(ring.stage));
     __syncwarp();
-    if (lane == 0) arrive(bars.full_k(ring.stage));  // publishes masks and kind
-    wait(bars.free_v(ring.stage), ring.phase ^ 1);
-    copy_tokens(base + OFF_V + ring.stage * TILE_BYTES, p.v + head * p.v_head, p.v_slot_bytes, slots);
-    arrive_after_copies(bars.full_v(ring.stage));
+    if (by_boxes) {
+      if (lane == 0) {
+        if (warp == 0) arrive_expecting(k_bar, TILE_BYTES);
+        arrive(k_bar, warp == 0 ? 32 : 33);
+      }
+      __syncwarp();
+      if (warp == 0) copy_runs(k_tile, p.k_map, k_bar);
+      wait(bars.free_v(ring.stage), ring.phase ^ 1);
+      if (lane == 0) {
+        if (warp == 0) arrive_expecting(v_bar, TILE_BYTES);
+        arrive(v_bar, warp == 0 ? 31 : 32);
+      }
+      __syncwarp();
+      if (warp == 0) copy_runs(v_tile, p.v_map, v_bar);
+    } else {
+      int slots[COPIES];
+#pragma unroll
+      for (int i = 0; i < COPIES; ++i)
+        slots[i] = __shfl_sync(~0u, token_slot, i * COPY_ROWS + lane / ROW_LANES);
+      copy_tokens(k_tile, p.k + head * p.k_head, p.k_slot_bytes, slots);
+      arrive_after_copies(k_bar);
+      if (lane == 0) arrive(k_bar);  // publishes masks and kind
+      wait(bars.free_v(ring.stage), ring.phase ^ 1);
+      copy_tokens(v_tile, p.v + head * p.v_head, p.v_slot_bytes, slots);
+      arrive_after_copies(v_bar);
+    }
     ring.step();
   }
 
@@ -462,7 +534,6 @@ struct Consumer {
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 16; ++i)
       wgmma_s(s, qf[i], descriptor(k + i / 4 * (BLOCK * 128) + i % 4 * 32, 16), i > 0);
-    wgmma_commit();
   }
 
   __device__ __forceinline__ void weigh(u32 (&w)[16], int stage) {
@@ -470,7 +541,6 @@ struct Consumer {
 #pragma unroll
     for (int i = 0; i < BLOCK / 16; ++i)
       wgmma_o(o, &w[4 * i], descriptor(v + i * 2048, BLOCK * 128));
-    wgmma_commit();
   }
 
   __device__ __forceinline__ void mask(float (&s)[32], int stage, const int (&row)[2],
@@ -507,23 +577,25 @@ struct Consumer {
   }
 
   // scores become weights; what is in o before them counts `keep` times
-  __device__ __forceinline__ void soften(float (&s)[32], float (&keep)[2]) {
+  template <int N>
+  __device__ __forceinline__ void soften(float (&s)[N][32], float (&keep)[2]) {
     if (SOFTCAP) {
 #pragma unroll
-      for (int i = 0; i < 32; ++i) {
+      for (int i = 0; i < 32 * N; ++i) {
         // softcap * tanh(x / softcap); p.softcap carries the scale: 2 log2(e) scale / softcap
-        float e = exp2_fast(s[i] * p.softcap);
-        if (s[i] != -INFINITY) s[i] = 1.0f - __fdividef(2.0f, e + 1.0f);
+        float &x = s[i / 32][i % 32];
+        float e = exp2_fast(x * p.softcap);
+        if (x != -INFINITY) x = 1.0f - __fdividef(2.0f, e + 1.0f);
       }
     }
     // maxima and sums of both rows in four chains each: what waits is latency, not issue
     float best[2][4], sum[2][4], shift[2];
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
+    for (int i = 0; i < 8 * N; ++i)
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        best[r][i] = fmaxf(s[8 * i + 2 * r], s[8 * i + 2 * r + 1]);
-        best[r][i] = fmaxf(best[r][i], fmaxf(s[8 * i + 4 + 2 * r], s[8 * i + 4 + 2 * r + 1]));
+        float x = fmaxf(s[i / 8][4 * (i % 8) + 2 * r], s[i / 8][4 * (i % 8) + 2 * r + 1]);
+        best[r][i & 3] = i < 4 ? x : fmaxf(best[r][i & 3], x);
       }
 #pragma unroll
     for (int r = 0; r < 2; ++r)
@@ -545,23 +617,17 @@ struct Consumer {
       shift[r] = m[r] == -INFINITY ? 0.0f : m[r] * p.scale;
     }
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
+    for (int i = 0; i < 8 * N; ++i)
 #pragma unroll
       for (int r = 0; r < 2; ++r)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          float &x = s[4 * i + 2 * r + j];
+          float &x = s[i / 8][4 * (i % 8) + 2 * r + j];
           x = exp2_fast(x * p.scale - shift[r]);
           sum[r][i & 3] = (i < 4 && j == 0) ? x : sum[r][i & 3] + x;
         }
 #pragma unroll
     for (int r = 0; r < 2; ++r) l[r] += (sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3]);
-  }
-
-  // weights as matrix operands; not while a product still reads w
-  __device__ __forceinline__ void pack_weights(const float (&s)[32], u32 (&w)[16]) {
-#pragma unroll
-    for (int i = 0; i < 16; ++i) w[i] = pack(s[2 * i], s[2 * i + 1]);
   }
 
   // the stages of a unit: all, or of a split unit every second one
@@ -579,72 +645,85 @@ struct Consumer {
       if (((unit.flags & ROWS_PREFIX) || WINDOW) && row[r] < unit.rows)
         position[r] = p.row_position[unit.row0 + row[r]] + grown;
     }
-    float s[32], keep[2];
-    u32 w[16];
     if (unit.is_split()) {
-      // the other warpgroup fills the gaps; stages are given back as soon as possible
 #pragma unroll 1
-      for (int i = group; i < blocks; i += 2) {
-        Ring ring(count + i);
-        wait(bars.full_k(ring.stage), ring.phase);
-        proxy_fence();
-        hold(s);
-        wgmma_fence();
-        score(s, ring.stage);
-        wgmma_wait<0>();
-        hold(s);
-        mask(s, ring.stage, row, position);
-        soften(s, keep);
-        release(bars.free_k(ring.stage), 2);
-        rescale(keep);
-        pack_weights(s, w);
-        finish_products(w, ring, 2);
-      }
-      return;
-    }
-    // the products of a stage run beside the softmax of the next, and the warpgroups take turns
-    // with the matrix units: one multiplies while the other softens
-    Ring ring(count), before = ring;
-    bool is_pending = false;
-#pragma unroll
-    for (int j = 0; j < 16; ++j) w[j] = 0;
+      for (int i = group; i < blocks; i += 2) fold<1>(Ring(count + i), row, position);
+    } else {
 #pragma unroll 1
-    for (int i = 0; i < blocks; ++i) {
-      wait(bars.full_k(ring.stage), ring.phase);
-      const bool is_seen = __any_sync(~0u, kinds(ring.stage) & (group ? LOWER_SEES : UPPER_SEES));
-      if (is_seen) {
-        if (is_pending) wait(bars.full_v(before.stage), before.phase);
-        take_turn();
-        hold(s);
-        begin_products(w);
-        score(s, ring.stage);
-        // where nothing is pending the weights are 0 and the tile is anything finite: no branch
-        weigh(w, is_pending ? before.stage : ring.stage - STAGES);
-        pass_turn();
-        wgmma_wait<1>();
-        hold(s);
-        mask(s, ring.stage, row, position);
-        soften(s, keep);
-        wgmma_wait<0>();
-        hold(o), hold(w);
-        release(bars.free_k(ring.stage), 1);
-        if (is_pending) release(bars.free_v(before.stage), 1);
-        rescale(keep);
-        pack_weights(s, w);
-        before = ring, is_pending = true;
-      } else {
-        take_turn();
-        pass_turn();
-        release(bars.free_k(ring.stage), 1);
-        if (is_pending) finish_products(w, before, 1);
-#pragma unroll
-        for (int j = 0; j < 16; ++j) w[j] = 0;
-        is_pending = false;
-        release(bars.free_v(ring.stage), 1);
-      }
-      ring.step();
+      for (int i = 0; i < blocks; i += 2) fold<2>(Ring(count + i), row, position);
     }
-    if (is_pending) finish_products(w, before, 1);
+  }
+
+  // N stages from `ring` on. One: only this warpgroup reads it, the other fills the gaps. Two: both
+  // warpgroups read them, and take turns with the matrix units while the other softens
+  template <int N>
+  __device__ __forceinline__ void fold(const Ring &first, const int (&row)[2],
+                                       const int (&position)[2]) {
+    constexpr u32 arrivals = N == 1 ? 2 : 1;
+    Ring ring[N] = {first};
+    if (N == 2) ring[N - 1].step();
+    int kind = 0;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      if (i) ring[i] = ring[0], ring[i].step();
+      wait(bars.full_k(ring[i].stage), ring[i].phase);
+      kind |= kinds(ring[i].stage);
+    }
+    if (N == 2) {
+      const bool is_seen = __any_sync(~0u, kind & (group ? LOWER_SEES : UPPER_SEES));
+      take_turn();
+      if (!is_seen) {
+        pass_turn();
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          release(bars.free_k(ring[i].stage), arrivals);
+          release(bars.free_v(ring[i].stage), arrivals);
+        }
+        return;
+      }
+    }
+    float s[N][32], keep[2];
+    u32 w[N][16];
+    proxy_fence();
+#pragma unroll
+    for (int i = 0; i < N; ++i) hold(s[i]);
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < N; ++i) score(s[i], ring[i].stage);
+    wgmma_commit();
+    if (N == 2) pass_turn();
+    wgmma_wait<0>();
+#pragma unroll
+    for (int i = 0; i < N; ++i) hold(s[i]);
+    if (kind & (SEEN_BY_ROWS | SEEN_BY_POSITION)) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) mask(s[i], ring[i].stage, row, position);
+    }
+    soften<N>(s, keep);
+#pragma unroll
+    for (int i = 0; i < N; ++i) release(bars.free_k(ring[i].stage), arrivals);
+    rescale(keep);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+#pragma unroll
+      for (int j = 0; j < 16; ++j) w[i][j] = pack(s[i][2 * j], s[i][2 * j + 1]);
+      wait(bars.full_v(ring[i].stage), ring[i].phase);
+    }
+    proxy_fence();
+    hold(o);
+#pragma unroll
+    for (int i = 0; i < N; ++i) hold(w[i]);
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < N; ++i) weigh(w[i], ring[i].stage);
+    wgmma_commit();
+    wgmma_wait<0>();
+    hold(o);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      hold(w[i]);
+      release(bars.free_v(ring[i].stage), arrivals);
+    }
   }
 
   __device__ __forceinline__ int kinds(int stage) const {
@@ -659,21 +738,6 @@ struct Consumer {
   }
   __device__ __forceinline__ void pass_turn() {
     asm volatile("bar.arrive %0, 256;" ::"r"(4 - group) : "memory");
-  }
-
-  __device__ __forceinline__ void finish_products(u32 (&w)[16], const Ring &ring, u32 arrivals) {
-    wait(bars.full_v(ring.stage), ring.phase);
-    begin_products(w);
-    weigh(w, ring.stage);
-    wgmma_wait<0>();
-    hold(o), hold(w);
-    release(bars.free_v(ring.stage), arrivals);
-  }
-
-  __device__ __forceinline__ void begin_products(u32 (&w)[16]) {
-    proxy_fence();
-    hold(o), hold(w);
-    wgmma_fence();
   }
 
   __device__ __forceinline__ void rescale(const float (&keep)[2]) {
@@ -838,7 +902,8 @@ struct Consumer {
   }
 };
 
-extern "C" __global__ void __launch_bounds__(384, 1) forest_attention(const __grid_constant__ Params p) {
+extern "C" __global__ void __launch_bounds__(384, 1)
+    forest_attention(const __grid_constant__ Params p) {
   extern __shared__ __align__(1024) char smem[];
   const u32 base = smem_address(smem);
   const Bars bars{base + OFF_BAR};
@@ -862,11 +927,11 @@ extern "C" __global__ void __launch_bounds__(384, 1) forest_attention(const __gr
   __syncthreads();
   const int grown = p.header[1];
   if (warpgroup == 0) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     Producer producer{p, smem, base, bars, warp, lane, head, grown};
     producer.run(worker);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 216;");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
     Consumer consumer{p, smem, base, bars, warpgroup - 1, warp, lane, head, grown};
     consumer.run(worker);
   }
