@@ -17,13 +17,12 @@ from torch import Tensor
 from ramify.attention.backends.base import Backend, LayerOptions
 from ramify.attention.backends.device_arrays import DeviceArrays
 from ramify.attention.backends.nvrtc import CudaKernel, compile_cubin
-from ramify.attention.backends.tensor_map import MAP_BYTES as ONE_MAP
-from ramify.attention.backends.tensor_map import encode_boxes
 from ramify.attention.kernels.hopper_source import KernelConstants, hopper_source
 from ramify.attention.plan import AttentionPlan, HeadShape
 from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.schedule import (
     HEADER_INTS,
+    MERGE_INTS,
     PIECE_INTS,
     UNIT_INTS,
     Schedule,
@@ -39,9 +38,6 @@ LOG2_E = math.log2(math.e)
 HEAD_DIMS = (32, 64, 96, 128)
 DTYPES = (torch.bfloat16, torch.float16)
 
-BOX_TOKENS = (64, 16, 4, 1)  # tokens that one instruction of the copy engine can take
-MAP_BYTES = ONE_MAP * len(BOX_TOKENS)
-PADDING = 64  # the struct is read up to a multiple of the maps' alignment
 LINE_INTS, MOST_LINES = 32, 4096  # of the plan, fetched ahead
 MERGE_THREADS = 128
 MERGES_PER_SM = 16  # CTAs at most: more wait for their turn
@@ -53,19 +49,17 @@ class _Params(ctypes.Structure):
     """As the struct of the same name in kernels/hopper.cu."""
 
     _fields_ = (
-        [("k_map", ctypes.c_uint64 * (16 * len(BOX_TOKENS))), ("v_map", ctypes.c_uint64 * (16 * len(BOX_TOKENS)))]
-        + [(name, ctypes.c_void_p) for name in (
+        [(name, ctypes.c_void_p) for name in (
             "q", "k", "v", "out", "lse", "part_out", "part_lse", "counters",
             "header", "units", "pieces", "user_row", "row_position", "row_units",
-            "expected", "merge_rows", "merge_indptr", "merge_slots",
+            "expected", "merges", "merge_slots", "row_merge",
         )]
         + [(name, ctypes.c_int64) for name in (
             "q_row", "q_head", "k_head", "v_head",
         )]
         + [("k_slot_bytes", ctypes.c_uint32), ("v_slot_bytes", ctypes.c_uint32)]
-        + [(name, ctypes.c_int) for name in ("num_kv_heads", "num_slots", "window", "plan_lines")]
+        + [(name, ctypes.c_int) for name in ("num_kv_heads", "window", "plan_lines")]
         + [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
-        + [("padding", ctypes.c_char * PADDING)]
     )  # fmt: skip
 
 
@@ -87,7 +81,6 @@ class HopperBackend(Backend):
         self._counters = torch.zeros(0, dtype=torch.int32, device=device)
         self._parts = torch.empty(0, device=device)
         self._held: list[tuple[Tensor, ...]] = []
-        self._known_maps: dict[tuple[int, ...], bytes] = {}
         self._params = _Params()
         self._version = -1
 
@@ -151,7 +144,7 @@ class HopperBackend(Backend):
         if self._arrays.is_fixed or self._schedule.needs_merge:
             grid = self._num_sms * MERGES_PER_SM
             if not self._arrays.is_fixed:
-                grid = min(grid, self.heads.num_q_heads * len(self._schedule.merge_rows))
+                grid = min(grid, self.heads.num_q_heads * len(self._schedule.merges))
             merge.launch(grid, MERGE_THREADS, stream, self._params, early=True)
         self.kv_bytes_read += self._schedule.read_tokens * self.heads.token_bytes
         return out, lse
@@ -165,9 +158,7 @@ class HopperBackend(Backend):
         p.q_row, p.q_head = q.stride()[:2]
         p.k_slot_bytes, p.k_head = k.stride(0) * k.element_size(), k.stride(1)
         p.v_slot_bytes, p.v_head = v.stride(0) * v.element_size(), v.stride(1)
-        p.window, p.num_slots = layer.window or 0, len(k)
-        ctypes.memmove(ctypes.addressof(p) + _Params.k_map.offset, self._maps(k), MAP_BYTES)
-        ctypes.memmove(ctypes.addressof(p) + _Params.v_map.offset, self._maps(v), MAP_BYTES)
+        p.window = layer.window or 0
         p.scale, p.softcap = layer.scale * LOG2_E, 0.0
         if layer.softcap is not None:
             p.scale = layer.softcap * LOG2_E
@@ -184,13 +175,6 @@ class HopperBackend(Backend):
             self._parts[size * self.heads.head_dim :].data_ptr(),
         )
         p.counters = self._counters.data_ptr()
-
-    def _maps(self, pool: Tensor) -> bytes:
-        """How the copy engine sees a pool; made once for each layer's."""
-        key = (pool.data_ptr(), len(pool), *pool.stride())
-        if key not in self._known_maps:
-            self._known_maps[key] = encode_boxes(pool, BOX_TOKENS)
-        return self._known_maps[key]
 
     def _make_workspace(self, slots: int) -> None:
         """Partial results and merge counters, only ever grown."""
@@ -226,9 +210,9 @@ def _room(*, rows: int, units: int, pieces: int, slots: int) -> dict[str, int]:
         "row_position": rows,
         "row_units": rows,
         "expected": rows,
-        "merge_rows": rows,
-        "merge_indptr": rows + 1,
+        "merges": rows * MERGE_INTS,
         "merge_slots": slots,
+        "row_merge": rows,
     }
 
 

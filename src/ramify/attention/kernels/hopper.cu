@@ -35,14 +35,18 @@ constexpr int Q_BYTES = Q_CHUNK * CHUNKS;
 constexpr int ACC = HEAD_DIM / 2;                 // output registers of a thread
 constexpr int GROUP_ROWS = GROUP >= 16 ? 1 : 16 / GROUP;  // rows that share a merge counter
 
+// K of a stage is given back before its mask is applied, so masks live in a longer ring
+constexpr int MASKS = 2 * STAGES > 16 ? 32 : 16;
+static_assert(MASKS > STAGES + 1, "a mask must outlive its stage");
+
 constexpr int OFF_Q = 0;
 constexpr int OFF_K = OFF_Q + Q_BYTES;
 constexpr int OFF_V = OFF_K + STAGES * TILE_BYTES;
 constexpr int OFF_JOIN = OFF_V + STAGES * TILE_BYTES;  // half the output of a warpgroup
 constexpr int OFF_JOIN_ML = OFF_JOIN + 128 * (ACC / 2) * 4;
-constexpr int OFF_META = OFF_JOIN_ML + 2 * 64 * 4;     // [STAGES][64] rows (lo, hi), then positions
-constexpr int OFF_KIND = OFF_META + STAGES * BLOCK * 8;
-constexpr int OFF_LAST = OFF_KIND + STAGES * 4;
+constexpr int OFF_META = OFF_JOIN_ML + 2 * 64 * 4;     // [MASKS][64] rows (lo, hi), then positions
+constexpr int OFF_KIND = OFF_META + MASKS * BLOCK * 8;
+constexpr int OFF_LAST = OFF_KIND + MASKS * 4;
 constexpr int OFF_BAR = (OFF_LAST + 16 * 4 + 15) / 16 * 16;
 static_assert(OFF_BAR + (4 * STAGES + 2) * 8 <= SHARED_BYTES, "shared memory is too small");
 
@@ -51,12 +55,7 @@ constexpr int SEEN_BY_ROWS = 1, SEEN_BY_POSITION = 2, UPPER_SEES = 4, LOWER_SEES
 constexpr int ROWS_DONE = 1, ROWS_PARTIAL = 2, ROWS_PREFIX = 4;        // flags of a unit
 constexpr int PIECE_PREFIX = 1, PIECE_OPEN = 2;                        // flags of a piece
 
-struct TensorMap {  // as the driver encodes it
-  alignas(64) char bytes[128];
-};
-
 struct Params {
-  TensorMap k_map[4], v_map[4];     // boxes of 64, 16, 4 and 1 tokens, 64 elements of one head
   const unsigned short *q, *k, *v;  // [Q, Hq, D], [slots, Hkv, D] twice; last axis contiguous
   unsigned short *out;              // [Q, Hq, D]
   float *lse;                       // [Q, Hq]
@@ -69,11 +68,13 @@ struct Params {
   const int4 *pieces;               // [P, 8] slot, length, lo, hi | position, flags, -, -
   const int *user_row, *row_position, *row_units;  // [Q] of each ordered row; units that touch it
   const int *expected;              // [groups] units that share rows of the group
-  const int *merge_rows;            // ordered rows with several partials
-  const int *merge_indptr, *merge_slots;  // CSR over the ordered rows
+  const int4 *merges;               // [n, 8] of each row with several partials: user's row, begin and
+                                    //   end of its slots | the first four of them
+  const int *merge_slots;
+  const int *row_merge;             // [Q] the row's place among the merges
   i64 q_row, q_head, k_head, v_head;
   u32 k_slot_bytes, v_slot_bytes;
-  int num_kv_heads, num_slots, window, plan_lines;  // lines of 128 bytes from `header` on that hold the plan
+  int num_kv_heads, window, plan_lines;  // lines of 128 bytes from `header` on that hold the plan
   float scale, softcap;             // scale in log2 units, applied to q . k (or to the capped logit)
 };
 
@@ -98,21 +99,13 @@ __device__ __forceinline__ void wait(u32 bar, u32 parity) {
 __device__ __forceinline__ void arrive_after_copies(u32 bar) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(bar) : "memory");
 }
+__device__ __forceinline__ void copy16(u32 dst, const void *src) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(dst), "l"(src) : "memory");
+}
 // 16 bytes, or zeros
 __device__ __forceinline__ void copy16(u32 dst, const void *src, bool live) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(dst), "l"(src),
                "r"(live ? 16 : 0) : "memory");
-}
-__device__ __forceinline__ void arrive_expecting(u32 bar, u32 bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
-}
-// the copy engine's box of tokens from `slot` on; tokens beyond the pool are zeros
-__device__ __forceinline__ void copy_box(u32 dst, const TensorMap &map, int dim, int head, int slot,
-                                         u32 bar) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
-      "[%1, {%2, %3, %4}], [%5];" ::"r"(dst), "l"(&map), "r"(dim), "r"(head), "r"(slot), "r"(bar)
-      : "memory");
 }
 __device__ __forceinline__ void sync_consumers(int id) {
   asm volatile("bar.sync %0, 256;" ::"r"(id) : "memory");
@@ -142,13 +135,16 @@ __device__ __forceinline__ u64 descriptor(u32 address, u32 leading_bytes) {
 }
 
 struct Ring {  // place in the ring of stages
+  u32 count;   // stages before it
   int stage;
   u32 phase;
   __device__ __forceinline__ Ring(u32 count = 0)
-      : stage(count % STAGES), phase(count / STAGES & 1) {}
+      : count(count), stage(count % STAGES), phase(count / STAGES & 1) {}
   __device__ __forceinline__ void step() {
+    ++count;
     if (++stage == STAGES) stage = 0, phase ^= 1;
   }
+  __device__ __forceinline__ int mask() const { return count % MASKS; }
 };
 
 struct Bars {
@@ -195,19 +191,23 @@ struct Merged {
     for (int j = 0; j < PART; ++j) acc[j] = acc[j] * keep + x[j] * weight;
   }
 
-  // every `step`th of the list's slots [begin, end)
-  __device__ __forceinline__ void fold(const Params &p, int q_index, int begin, int end, int step,
+  // every `step`th of the row's slots from `first` on
+  __device__ __forceinline__ void fold(const Params &p, int merge, int q_index, int first, int step,
                                        int lane) {
     const int num_q_heads = p.num_kv_heads * GROUP;
-    for (int first = begin; first < end; first += FAN_IN * step) {
+    const int4 row = p.merges[2 * merge], near = p.merges[2 * merge + 1];
+    const int count = row.z - row.y;
+    for (int begin = first; begin < count; begin += FAN_IN * step) {
       float lse[FAN_IN], x[FAN_IN][PART];
       // loads of one round do not wait for one another
 #pragma unroll
       for (int i = 0; i < FAN_IN; ++i) {
-        int at = first + i * step;
+        const int at = begin + i * step;
         lse[i] = -INFINITY;
-        if (at >= end) continue;
-        i64 src = (i64)p.merge_slots[at] * num_q_heads + q_index;
+        if (at >= count) continue;
+        int slot = at == 0 ? near.x : at == 1 ? near.y : at == 2 ? near.z : near.w;
+        if (at > 3) slot = p.merge_slots[row.y + at];
+        i64 src = (i64)slot * num_q_heads + q_index;
         lse[i] = __ldcg(p.part_lse + src) * 1.4426950408889634f;
         const float *from = p.part_out + src * HEAD_DIM + lane * PART;
         if constexpr (PART == 4) {
@@ -220,7 +220,7 @@ struct Merged {
       }
 #pragma unroll
       for (int i = 0; i < FAN_IN; ++i)
-        if (first + i * step < end) add(lse[i], 1.0f, x[i]);
+        if (begin + i * step < count) add(lse[i], 1.0f, x[i]);
     }
   }
 
@@ -240,9 +240,9 @@ struct Merged {
     }
   }
 
-  __device__ __forceinline__ void store(const Params &p, int row, int q_index, int lane) const {
+  __device__ __forceinline__ void store(const Params &p, int merge, int q_index, int lane) const {
     float inverse = total > 0.0f ? __fdividef(1.0f, total) : 0.0f;
-    i64 dst = (i64)p.user_row[row] * (p.num_kv_heads * GROUP) + q_index;
+    i64 dst = (i64)p.merges[2 * merge].x * (p.num_kv_heads * GROUP) + q_index;
     if (lane == 0)
       p.lse[dst] = total > 0.0f ? best * 0.6931471805599453f + __logf(total) : -INFINITY;
     unsigned short *out = p.out + dst * HEAD_DIM + lane * PART;
@@ -259,7 +259,6 @@ struct Merged {
 
 // ---- producer ------------------------------------------------------------------------------
 
-constexpr int MAX_RUNS = 8;                          // of a stage that boxes copy
 constexpr int ROW_LANES = HEAD_DIM <= 64 ? 8 : 16;  // lanes that copy one row, 16 bytes each
 constexpr int COPY_ROWS = 32 / ROW_LANES;           // rows of one instruction
 constexpr int COPIES = 16 / COPY_ROWS;              // instructions for the 16 tokens of a warp
@@ -277,9 +276,8 @@ struct Producer {
   int ends, slot0, position0, lo, hi, flags;        // slot and position of token 0, were it here
   int now_ends, now_slot0, now_position0, now_lo, now_hi, now_flags;  // the piece that `at` is in
   int token_slot;  // of token 16 * warp + lane % 16 of the present stage; below 0: none
-  // the run of lane's piece in the present stage, if boxes are to copy the stage: first row, tokens
-  bool by_boxes;
-  int run_row, run_length, run_slot, live_rows;
+  int run_slot;    // of the stage's first token, if all follow it; below 0: they do not
+  bool has_window; // else only the piece we are in is known
 
   __device__ __forceinline__ void open_window(int4 a, int4 b, bool is_live) {
     int length = is_live ? a.y + ((b.y & PIECE_OPEN) ? grown : 0) : 0;
@@ -292,15 +290,28 @@ struct Producer {
     total = __shfl_sync(~0u, ends, 31);
     slot0 = a.x - (ends - length), position0 = b.x - (ends - length);
     lo = a.z, hi = a.w, flags = b.y;
+    has_window = true;
+  }
+
+  // the piece that came with the unit: where it is long, nothing else has to be looked up yet
+  __device__ __forceinline__ void open_unit(const Unit &unit) {
+    window = unit.piece_begin, at = 0, has_window = false;
+    now_ends = unit.piece_a.y + ((unit.piece_b.y & PIECE_OPEN) ? grown : 0);
+    now_slot0 = unit.piece_a.x, now_lo = unit.piece_a.z, now_hi = unit.piece_a.w;
+    now_position0 = unit.piece_b.x, now_flags = unit.piece_b.y;
+  }
+
+  __device__ __forceinline__ void load_window(const Unit &unit) {
+    int mine = window + lane;
+    bool is_live = mine < unit.piece_end;
+    const int4 *from = p.pieces + 2 * (is_live ? mine : window);
+    open_window(from[0], from[1], is_live);
   }
 
   __device__ __forceinline__ void next_window(const Unit &unit) {
     at -= total;
     window += 32;
-    int mine = window + lane;
-    bool is_live = mine < unit.piece_end;
-    const int4 *from = p.pieces + 2 * (is_live ? mine : window);
-    open_window(from[0], from[1], is_live);
+    load_window(unit);
   }
 
   __device__ __forceinline__ void enter_piece() {
@@ -322,22 +333,15 @@ struct Producer {
       kind = (my_lo <= unit.row0 && row1 <= my_hi) ? 0 : SEEN_BY_ROWS;
       bool is_prefix = (now_flags & PIECE_PREFIX) && now_position0 + at + BLOCK - 1 > least_position;
       if (is_prefix || WINDOW) kind = SEEN_BY_POSITION;
-      by_boxes = true;
-      run_row = 0, run_length = lane == 0 ? BLOCK : 0, run_slot = now_slot0 + at, live_rows = BLOCK;
+      run_slot = now_slot0 + at;
       at += BLOCK;
     } else {
       // many small pieces: seldom seen whole, so always masked
       token_slot = -1, my_lo = my_hi = my_position = 0;
       bool is_prefix = false;
       int rest = BLOCK;
-      {
-        int begins = __shfl_up_sync(~0u, ends, 1);
-        int first = max(lane ? begins : 0, at), last = min(ends, at + BLOCK);
-        run_row = first - at, run_length = max(last - first, 0), run_slot = slot0 + first;
-        live_rows = min(total - at, BLOCK);
-        bool is_whole = live_rows == BLOCK || window + 32 >= unit.piece_end;
-        by_boxes = is_whole && __popc(__ballot_sync(~0u, run_length > 0)) <= MAX_RUNS;
-      }
+      run_slot = -1;
+      if (!has_window) load_window(unit);
       while (true) {
         const int want = at + mine - (BLOCK - rest);
         int its = 0;
@@ -359,12 +363,13 @@ struct Producer {
       kind = (is_prefix || WINDOW) ? SEEN_BY_POSITION : SEEN_BY_ROWS;
     }
     if (has_moved || at >= now_ends) {
+      if (!has_window) load_window(unit);
       if (at == total && window + 32 < unit.piece_end) next_window(unit);
       enter_piece();
     }
-    if (lane < 16) {
+    if (kind && lane < 16) {
       int a = min(max(my_lo - unit.row0, 0), 0x7fff), b = min(max(my_hi - unit.row0, 0), 0x7fff);
-      int *meta = reinterpret_cast<int *>(smem + OFF_META) + ring.stage * 2 * BLOCK;
+      int *meta = reinterpret_cast<int *>(smem + OFF_META) + ring.mask() * 2 * BLOCK;
       meta[mine] = a | b << 16;
       if (kind == SEEN_BY_POSITION) meta[BLOCK + mine] = my_position;
     }
@@ -372,7 +377,7 @@ struct Producer {
     if (__any_sync(~0u, my_lo < half && my_lo < my_hi)) kind |= UPPER_SEES;
     if (__any_sync(~0u, my_hi > lower)) kind |= LOWER_SEES;
     // a byte for each warp's 16 tokens
-    if (lane == 0) smem[OFF_KIND + 4 * ring.stage + warp] = kind;
+    if (lane == 0) smem[OFF_KIND + 4 * ring.mask() + warp] = kind;
   }
 
   // 16 tokens of the stage, all lanes beside one another on a row
@@ -388,26 +393,20 @@ struct Producer {
              from + (u64)(u32)max(slots[i], 0) * slot_bytes, slots[i] >= 0);
   }
 
-  // every lane's run as boxes of falling size; rows without a token become zeros
-  __device__ __forceinline__ void copy_runs(u32 tile, const TensorMap (&maps)[4], u32 bar) {
-    copy_run(tile, maps, bar, run_row, run_length, run_slot, 1);
-    if (lane == 0) copy_run(tile, maps, bar, live_rows, BLOCK - live_rows, p.num_slots, 0);
-  }
-  __device__ __forceinline__ void copy_run(u32 tile, const TensorMap (&maps)[4], u32 bar, int row,
-                                           int length, int slot, int step) {
+  // the same of consecutive slots
+  __device__ __forceinline__ void copy_run(u32 tile, const unsigned short *src, u32 slot_bytes) {
+    const int part = lane % ROW_LANES, which = lane / ROW_LANES;
+    if (part * 8 >= HEAD_DIM) return;
+    const char *from = reinterpret_cast<const char *>(src + part * 8) +
+                       (u64)(u32)(run_slot + 16 * warp + which) * slot_bytes;
+    const u32 dst = tile + part / 8 * (BLOCK * 128) + (16 * warp + which) * 128;
 #pragma unroll
-    for (int m = 0; m < 4; ++m) {
-      const int size = 64 >> 2 * m;
-      while (length >= size) {
-#pragma unroll
-        for (int c = 0; c < CHUNKS; ++c)
-          copy_box(tile + c * (BLOCK * 128) + row * 128, maps[m], 64 * c, head, slot, bar);
-        row += size, slot += step * size, length -= size;
-      }
-    }
+    for (int i = 0; i < COPIES; ++i)
+      copy16(dst + i * (COPY_ROWS * 128) + (((part & 7) ^ ((i * COPY_ROWS + which) & 7)) << 4),
+             from + (u64)(u32)(i * COPY_ROWS) * slot_bytes);
   }
 
-  __device__ __forceinline__ void copy_q(const Unit &unit, int user_row) {
+  __device__ __forceinline__ void copy_q(int rows, int user_row) {
     const int part = lane % ROW_LANES, which = lane / ROW_LANES;
     wait(bars.free_q(), q_phase);
     q_phase ^= 1;
@@ -429,36 +428,35 @@ struct Producer {
     const u32 k_bar = bars.full_k(ring.stage), v_bar = bars.full_v(ring.stage);
     const u32 k_tile = base + OFF_K + ring.stage * TILE_BYTES;
     const u32 v_tile = base + OFF_V + ring.stage * TILE_BYTES;
-    wait(bars.free_k(ring.stage), ring.phase ^ 1);
+    const unsigned short *k = p.k + head * p.k_head, *v = p.v + head * p.v_head;
     find_tokens(unit, least_position);
-    __syncwarp();
-    if (by_boxes) {
-      if (lane == 0) {
-        if (warp == 0) arrive_expecting(k_bar, TILE_BYTES);
-        arrive(k_bar, warp == 0 ? 32 : 33);
-      }
+    wait(bars.free_k(ring.stage), ring.phase ^ 1);
+    if (run_slot >= 0) {
+      copy_run(k_tile, k, p.k_slot_bytes);
+      arrive_after_copies(k_bar);
       __syncwarp();
-      if (warp == 0) copy_runs(k_tile, p.k_map, k_bar);
+      if (lane == 0) arrive(k_bar);  // publishes masks and kind
       wait(bars.free_v(ring.stage), ring.phase ^ 1);
-      if (lane == 0) {
-        if (warp == 0) arrive_expecting(v_bar, TILE_BYTES);
-        arrive(v_bar, warp == 0 ? 31 : 32);
-      }
-      __syncwarp();
-      if (warp == 0) copy_runs(v_tile, p.v_map, v_bar);
+      copy_run(v_tile, v, p.v_slot_bytes);
     } else {
       int slots[COPIES];
 #pragma unroll
       for (int i = 0; i < COPIES; ++i)
         slots[i] = __shfl_sync(~0u, token_slot, i * COPY_ROWS + lane / ROW_LANES);
-      copy_tokens(k_tile, p.k + head * p.k_head, p.k_slot_bytes, slots);
+      copy_tokens(k_tile, k, p.k_slot_bytes, slots);
       arrive_after_copies(k_bar);
-      if (lane == 0) arrive(k_bar);  // publishes masks and kind
+      __syncwarp();
+      if (lane == 0) arrive(k_bar);
       wait(bars.free_v(ring.stage), ring.phase ^ 1);
-      copy_tokens(v_tile, p.v + head * p.v_head, p.v_slot_bytes, slots);
-      arrive_after_copies(v_bar);
+      copy_tokens(v_tile, v, p.v_slot_bytes, slots);
     }
+    arrive_after_copies(v_bar);
     ring.step();
+  }
+
+  __device__ __forceinline__ int look_up_row(int row0, int rows) const {
+    const int packed = 32 * warp + lane;
+    return packed < rows * GROUP ? p.user_row[row0 + packed / GROUP] : -1;
   }
 
   __device__ __forceinline__ void run(int worker) {
@@ -466,36 +464,31 @@ struct Producer {
     for (bool is_first = true;; is_first = false) {
       Unit unit(p, index, grown);
       if (is_first) {
-        index = unit.piece_b.z, to_come = unit.piece_b.w;
+        index = unit.piece_b.z - 1, to_come = unit.piece_b.w;
         if (unit.rows == 0) break;
       }
-      int packed = 32 * warp + lane;
-      int row = unit.row0 + packed / GROUP;
-      int user_row = packed < unit.rows * GROUP ? p.user_row[row] : -1;
+      ++index;
+      int user_row = is_first ? look_up_row(unit.row0, unit.rows) : -1;
       int least_position = 0x7fffffff;
       if (unit.flags & ROWS_PREFIX) {
         for (int r = lane; r < unit.rows; r += 32)
           least_position = min(least_position, p.row_position[unit.row0 + r]);
         least_position = __reduce_min_sync(~0u, least_position) + grown;
       }
-      window = unit.piece_begin, at = 0;
-      {
-        // the first piece came with the unit, its followers are fetched
-        bool is_live = window + lane < unit.piece_end;
-        int4 a = unit.piece_a, b = unit.piece_b;
-        if (lane > 0 && is_live) a = p.pieces[2 * (window + lane)], b = p.pieces[2 * (window + lane) + 1];
-        open_window(a, b, is_live);
-        enter_piece();
-      }
-      int blocks = unit.blocks();
-      // the first stage goes ahead of q, whose rows have to be looked up
+      open_unit(unit);
+      const int blocks = unit.blocks();
 #pragma unroll 1
       for (int i = 0; i < max(blocks, 1); ++i) {
         if (blocks) stage(unit, least_position);
-        if (i == 0) copy_q(unit, user_row);
+        // the first stage goes ahead of the first q, whose rows have to be looked up
+        if (is_first && i == 0) copy_q(unit.rows, user_row);
+        if (i == min(max(blocks - 1, 0), STAGES - 1) && to_come) {
+          // the next unit's q is there before the unit
+          int4 next = p.units[4 * index];
+          copy_q(next.y, look_up_row(next.x, next.y));
+        }
       }
       if (to_come-- == 0) break;
-      index = is_first ? index : index + 1;
     }
   }
 };
@@ -543,11 +536,11 @@ struct Consumer {
       wgmma_o(o, &w[4 * i], descriptor(v + i * 2048, BLOCK * 128));
   }
 
-  __device__ __forceinline__ void mask(float (&s)[32], int stage, const int (&row)[2],
+  __device__ __forceinline__ void mask(float (&s)[32], int place, const int (&row)[2],
                                        const int (&position)[2]) {
-    const int kind = kinds(stage);
+    const int kind = kinds(place);
     if (!(kind & (SEEN_BY_ROWS | SEEN_BY_POSITION))) return;
-    const int *meta = reinterpret_cast<const int *>(smem + OFF_META) + stage * 2 * BLOCK;
+    const int *meta = reinterpret_cast<const int *>(smem + OFF_META) + place * 2 * BLOCK;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       int2 span = *reinterpret_cast<const int2 *>(meta + 8 * i + 2 * (lane & 3));
@@ -667,7 +660,7 @@ struct Consumer {
     for (int i = 0; i < N; ++i) {
       if (i) ring[i] = ring[0], ring[i].step();
       wait(bars.full_k(ring[i].stage), ring[i].phase);
-      kind |= kinds(ring[i].stage);
+      kind |= kinds(ring[i].mask());
     }
     if (N == 2) {
       const bool is_seen = __any_sync(~0u, kind & (group ? LOWER_SEES : UPPER_SEES));
@@ -694,14 +687,15 @@ struct Consumer {
     if (N == 2) pass_turn();
     wgmma_wait<0>();
 #pragma unroll
-    for (int i = 0; i < N; ++i) hold(s[i]);
+    for (int i = 0; i < N; ++i) {
+      hold(s[i]);
+      release(bars.free_k(ring[i].stage), arrivals);
+    }
     if (kind & (SEEN_BY_ROWS | SEEN_BY_POSITION)) {
 #pragma unroll
-      for (int i = 0; i < N; ++i) mask(s[i], ring[i].stage, row, position);
+      for (int i = 0; i < N; ++i) mask(s[i], ring[i].mask(), row, position);
     }
     soften<N>(s, keep);
-#pragma unroll
-    for (int i = 0; i < N; ++i) release(bars.free_k(ring[i].stage), arrivals);
     rescale(keep);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
@@ -726,8 +720,8 @@ struct Consumer {
     }
   }
 
-  __device__ __forceinline__ int kinds(int stage) const {
-    u32 x = *reinterpret_cast<const u32 *>(smem + OFF_KIND + 4 * stage);
+  __device__ __forceinline__ int kinds(int place) const {
+    u32 x = *reinterpret_cast<const u32 *>(smem + OFF_KIND + 4 * place);
     x |= x >> 16;
     return (x | x >> 8) & 0xff;
   }
@@ -863,12 +857,10 @@ struct Consumer {
       gpu_fence();
       for (int i = 4 * group + warp; i < GROUP_ROWS * GROUP; i += 8) {
         int row = (first + g) * GROUP_ROWS + i / GROUP;
-        if (row >= num_rows) continue;
-        int begin = p.merge_indptr[row], end = p.merge_indptr[row + 1];
-        if (end - begin < 2) continue;
+        if (row >= num_rows || p.row_units[row] < 2) continue;
         Merged merged;
-        merged.fold(p, head * GROUP + i % GROUP, begin, end, 1, lane);
-        merged.store(p, row, head * GROUP + i % GROUP, lane);
+        merged.fold(p, p.row_merge[row], head * GROUP + i % GROUP, 0, 1, lane);
+        merged.store(p, p.row_merge[row], head * GROUP + i % GROUP, lane);
       }
     }
   }
@@ -950,18 +942,20 @@ extern "C" __global__ void __launch_bounds__(128) merge_partials(const __grid_co
   bool is_first = true;
   const int stride = is_shared ? gridDim.x : gridDim.x * 4;
   for (int index = is_shared ? blockIdx.x : blockIdx.x * 4 + warp; index < count; index += stride) {
-    int row = p.merge_rows[index / num_q_heads];
-    int begin = p.merge_indptr[row], end = p.merge_indptr[row + 1];
-    if (is_first) asm volatile("griddepcontrol.wait;" ::: "memory");
+    const int merge = index / num_q_heads, q_index = index % num_q_heads;
+    if (is_first) {
+      asm volatile("prefetch.global.L1 [%0];" ::"l"(p.merges + 2 * merge));
+      asm volatile("griddepcontrol.wait;" ::: "memory");
+    }
     is_first = false;
     Merged merged;
     if (is_shared) {
-      merged.fold(p, index % num_q_heads, begin + warp, end, 4, lane);
+      merged.fold(p, merge, q_index, warp, 4, lane);
       merged.join(shared, warp, lane);
-      if (warp == 0) merged.store(p, row, index % num_q_heads, lane);
+      if (warp == 0) merged.store(p, merge, q_index, lane);
     } else {
-      merged.fold(p, index % num_q_heads, begin, end, 1, lane);
-      merged.store(p, row, index % num_q_heads, lane);
+      merged.fold(p, merge, q_index, 0, 1, lane);
+      merged.store(p, merge, q_index, lane);
     }
   }
   // the next launch must not start before the one that this one waits for has ended

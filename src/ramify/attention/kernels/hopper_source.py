@@ -37,10 +37,11 @@ class KernelConstants:
 
     def _fixed_bytes(self) -> int:
         q, join = 128 * 128 * self._chunks(), 128 * self.head_dim
-        return q + join + 1024  # row maxima and sums, merge flags, two barriers
+        masks = 32 * (BLOCK * 8 + 4) if self.head_dim <= 64 else 16 * (BLOCK * 8 + 4)
+        return q + join + masks + 1024  # row maxima and sums, merge flags, two barriers
 
     def _stage_bytes(self) -> int:
-        return 2 * BLOCK * 128 * self._chunks() + BLOCK * 8 + 4 + 4 * 8
+        return 2 * BLOCK * 128 * self._chunks() + 4 * 8
 
 
 def hopper_source(constants: KernelConstants) -> str:

@@ -17,6 +17,7 @@ class CostTable:
     compute_us: float = 0.6  # nothing to wait for, 128 packed rows
     unit_us: float = 1.0  # start and end of a unit
     partial_us: float = 0.09  # one more partial result of a row, in the merge of that row
+    merge_us: float = 6.0  # any partial results at all: writing them, and the launch that merges
     launch_us: float = 6.0  # a launch, from the first plan entry to the last store
 
 

@@ -42,7 +42,7 @@ class AttentionPlan:
     piece_hi: IntArray  # [P] one past the last ordered row that sees any token
     piece_causal: npt.NDArray[np.bool_]  # [P] some row of [lo, hi) sees only a prefix
     piece_open: npt.NDArray[np.bool_]  # [P] ends where a node with rows does: grows by appending
-    item_worker: IntArray | None  # [W] rising; who runs an item, None: any worker may take any
+    item_worker: IntArray | None  # [W] who runs an item; None: any worker may take any
     can_grow: bool  # every row is the last token of a node of its own, with nothing below
     unique_tokens: int  # tokens that at least one row sees
     path_tokens: int  # sum over rows of the tokens each sees
@@ -124,7 +124,7 @@ def plan_from_pieces(
 
     Args:
         row_range: per piece the ordered rows [begin, end) that its item serves; default all.
-        item_worker: [W] rising, for plans whose items are cut for workers.
+        item_worker: [W], for plans whose items are cut for workers.
     """
     position = forest.node_start[pieces.node] + pieces.offset
     lo = forest.first_row(pieces.node, pieces.offset)

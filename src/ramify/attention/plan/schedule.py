@@ -21,7 +21,7 @@ Int32Array = npt.NDArray[np.int32]
 PACKED_ROWS = 128  # of a unit at most
 LIGHT_ROWS = 16  # packed rows of a unit that may merge inside the launch
 MANY_PARTS = 4  # partials of a row, on average, that several warps merge
-UNIT_INTS, PIECE_INTS, HEADER_INTS = 16, 8, 32
+UNIT_INTS, PIECE_INTS, MERGE_INTS, HEADER_INTS = 16, 8, 8, 32
 # flags of a unit: rows finished by it, rows with a partial result, rows that see prefixes
 DONE, PARTIAL, PREFIX = 1, 2, 4
 PIECE_PREFIX, PIECE_OPEN = 1, 2
@@ -39,9 +39,9 @@ class Schedule:
     row_position: Int32Array  # [Q]
     row_units: Int32Array  # [Q] units that touch the row
     expected: Int32Array  # [groups] units with partial results in the group
-    merge_rows: Int32Array  # ordered rows with several partials
-    merge_indptr: Int32Array  # [Q + 1]
-    merge_slots: Int32Array  # [M]
+    merges: Int32Array  # [n, 8] of rows with several units: user's row, begin, end, 0, four slots
+    merge_slots: Int32Array  # [M] partial results, row by row, in the order of the items
+    row_merge: Int32Array  # [Q] place of the row among the merges
     num_slots: int  # partial results of one row
     read_tokens: int
     busiest: float  # cost of the busiest worker over the mean
@@ -79,10 +79,12 @@ def make_schedule(
     pieces = np.zeros((max(num_pieces, 1), PIECE_INTS), dtype=np.int32)
     row_units = np.zeros(num_rows, dtype=np.int32)
     expected = np.zeros(-(-num_rows // group_rows(group)), dtype=np.int32)
-    indptr = np.zeros(num_rows + 1, dtype=np.int32)
+    merges = np.zeros((num_rows, MERGE_INTS), dtype=np.int32)
+    row_merge = np.zeros(num_rows, dtype=np.int32)
     slots = np.zeros(max(int((item_hi - item_lo).sum()), 1), dtype=np.int32)
+    user_row = plan.row_order.astype(np.int32)
     flags = plan.piece_causal * PIECE_PREFIX + plan.piece_open * PIECE_OPEN
-    used, num_slots, read, busiest = _fill(
+    used, num_slots, num_merges, num_parts, read, busiest = _fill(
         plan.item_indptr,
         plan.piece_slot,
         plan.piece_len,
@@ -103,27 +105,28 @@ def make_schedule(
         pieces,
         row_units,
         expected,
-        indptr,
+        user_row,
+        row_merge,
+        merges,
         slots,
     )
     header = np.zeros(HEADER_INTS, dtype=np.int32)
-    merge_rows = np.flatnonzero(row_units > 1).astype(np.int32)
     shared = units[:used][(units[:used, 7] & PARTIAL) != 0]
     # the last unit of a group merges it alone, so only where there is little to merge
     is_light = bool((shared[:, 1] * group <= LIGHT_ROWS).all())
-    is_deep = int(indptr[-1]) >= MANY_PARTS * len(merge_rows)
-    header[0], header[2], header[3], header[4] = num_rows, is_light, len(merge_rows), is_deep
+    is_deep = num_parts >= MANY_PARTS * num_merges
+    header[:5] = num_rows, 0, is_light, num_merges, is_deep
     return Schedule(
         header=header,
         units=units[:used],
         pieces=pieces[:num_pieces],
-        user_row=plan.row_order.astype(np.int32),
+        user_row=user_row,
         row_position=plan.row_position.astype(np.int32),
         row_units=row_units,
         expected=expected,
-        merge_rows=merge_rows,
-        merge_indptr=indptr,
-        merge_slots=slots[: indptr[-1]],
+        merges=merges[:num_merges],
+        merge_slots=slots[:num_parts],
+        row_merge=row_merge,
         num_slots=num_slots,
         read_tokens=read,
         busiest=busiest,
@@ -160,9 +163,9 @@ def _count(item_indptr, lo, hi, item_lo, item_hi, tile):  # type: ignore[no-unty
 def _fill(  # type: ignore[no-untyped-def]
     item_indptr, slot, length, lo, hi, position, flags, item_lo, item_hi, item_worker,
     tile, rows_per_group, num_workers, num_units, unit_us, token_us,
-    units, pieces, row_units, expected, indptr, slots,
+    units, pieces, row_units, expected, user_row, row_merge, merges, slots,
 ):  # fmt: skip
-    """Returns units used, slots, tokens read, and the load of the busiest worker over the mean."""
+    """Returns units used, slots, merges, their partials, tokens read, and how busy the busiest is."""
     num_rows = len(row_units)
     first_row = np.empty(num_units, dtype=np.int64)
     row_count = np.empty(num_units, dtype=np.int64)
@@ -216,15 +219,25 @@ def _fill(  # type: ignore[no-untyped-def]
             for g in range(first_row[u] // rows_per_group, last + 1):
                 expected[g] += 1
     # a row's slots, in the order of the units
+    num_merges = num_parts = 0
+    at = np.zeros(num_rows, dtype=np.int64)
     for r in range(num_rows):
-        indptr[r + 1] = indptr[r] + (row_units[r] if row_units[r] > 1 else 0)
-    at = indptr[:-1].copy()
+        if row_units[r] > 1:
+            at[r] = num_parts
+            row_merge[r] = num_merges
+            merges[num_merges, 0], merges[num_merges, 1] = user_row[r], num_parts
+            num_parts += row_units[r]
+            merges[num_merges, 2] = num_parts
+            num_merges += 1
     for u in range(num_units):
         if unit_flags[u] & PARTIAL:
             for r in range(first_row[u], first_row[u] + row_count[u]):
                 if row_units[r] > 1:
                     slots[at[r]] = slot0[u] + r - first_row[u]
                     at[r] += 1
+    for m in range(num_merges):
+        for i in range(min(4, merges[m, 2] - merges[m, 1])):
+            merges[m, 4 + i] = slots[merges[m, 1] + i]
 
     # rows that see nothing are units without tokens
     extra = 0
@@ -264,4 +277,11 @@ def _fill(  # type: ignore[no-untyped-def]
     for w in range(num_workers):
         units[w, 14], units[w, 15] = after[w], max(per_worker[w + 1] - 1, 0)
     mean = load.sum() / num_workers
-    return after[num_workers], num_slots, read, load.max() / mean if mean > 0 else 1.0
+    return (
+        after[num_workers],
+        num_slots,
+        num_merges,
+        num_parts,
+        read,
+        load.max() / mean if mean > 0 else 1.0,
+    )

@@ -41,7 +41,7 @@ class Spans:
     length: IntArray  # [C]
     item: IntArray  # [C], rising
     item_list: IntArray  # [W] the list of each item
-    item_worker: IntArray | None  # [W], rising; None: cuts are fixed and any worker may take any
+    item_worker: IntArray | None  # [W]; None: cuts are fixed and any worker may take any
 
     def pieces(self, lists: Lists, pieces: Pieces) -> Pieces:
         """The cut pieces."""
@@ -78,6 +78,7 @@ def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
         again_us / STEP,
         costs.unit_us,
         costs.partial_us,
+        costs.merge_us,
     )
     entry, skip, length, item = columns[:4, :num_cuts]
     item_list, item_worker = columns[4:, :num_items]
@@ -92,16 +93,42 @@ def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
 
 
 @njit
-def _cut(indptr, length, is_reread, out, workers, fixed, first_us, again_us, unit_us, partial_us):  # type: ignore[no-untyped-def]
+def _cut(
+    indptr,
+    length,
+    is_reread,
+    out,
+    workers,
+    fixed,
+    first_us,
+    again_us,
+    unit_us,
+    partial_us,
+    merge_us,
+):  # type: ignore[no-untyped-def]
     """Rows of `out`: entry, skip, length, item of each cut; list, worker of each item."""
-    total = 0.0
-    longest = 0.0
-    for t in range(len(indptr) - 1):
-        cost = unit_us
+    num_lists = len(indptr) - 1
+    cost = np.full(num_lists, unit_us)
+    for t in range(num_lists):
         for e in range(indptr[t], indptr[t + 1]):
-            cost += length[e] * (again_us if is_reread[e] else first_us)
-        longest = max(longest, cost)
-        total += cost
+            cost[t] += length[e] * (again_us if is_reread[e] else first_us)
+    total, longest = cost.sum(), cost.max() if num_lists else 0.0
+    if not fixed and num_lists:
+        # lists that fill the workers evenly enough stay whole: nothing to merge
+        load = np.zeros(workers)
+        whole = np.empty(num_lists, dtype=np.int64)
+        for t in np.argsort(-cost):
+            whole[t] = np.argmin(load)
+            load[whole[t]] += cost[t]
+        if load.max() <= total / workers + merge_us:
+            items = 0
+            for t in range(num_lists):
+                for e in range(indptr[t], indptr[t + 1]):
+                    out[0, e], out[1, e], out[2, e], out[3, e] = e, 0, length[e], items
+                if indptr[t + 1] > indptr[t]:
+                    out[4, items], out[5, items] = t, whole[t]
+                    items += 1
+            return indptr[num_lists], items
     # a list cut in n spans takes longest / n to read and n partial results to merge
     least = max(np.sqrt(partial_us * longest), unit_us + MIN_STEPS * STEP * first_us)
     workers = max(1, min(workers, int(total / least + 0.5)))
@@ -110,10 +137,7 @@ def _cut(indptr, length, is_reread, out, workers, fixed, first_us, again_us, uni
     cuts = items = 0
     for t in range(len(indptr) - 1):
         # the edge of a list is near: ending here is closer to even than taking the list
-        cost = unit_us
-        for e in range(indptr[t], indptr[t + 1]):
-            cost += length[e] * (again_us if is_reread[e] else first_us)
-        if worker < workers - 1 and left < min(SNAP * target, cost / 2):
+        if worker < workers - 1 and left < min(SNAP * target, cost[t] / 2):
             worker += 1
             left = target = rest / (workers - worker)
         left -= unit_us
