@@ -36,7 +36,6 @@ constexpr int ACC = HEAD_DIM / 2;                 // output registers of a threa
 constexpr int GROUP_ROWS = GROUP >= 16 ? 1 : 16 / GROUP;  // rows that share a merge counter
 
 // K of a stage is given back before its mask is applied, so masks live in a longer ring
-constexpr int MASKS = 2 * STAGES > 16 ? 32 : 16;
 static_assert(MASKS > STAGES + 1, "a mask must outlive its stage");
 
 constexpr int OFF_Q = 0;
@@ -44,14 +43,16 @@ constexpr int OFF_K = OFF_Q + Q_BYTES;
 constexpr int OFF_V = OFF_K + STAGES * TILE_BYTES;
 constexpr int OFF_JOIN = OFF_V + STAGES * TILE_BYTES;  // half the output of a warpgroup
 constexpr int OFF_JOIN_ML = OFF_JOIN + 128 * (ACC / 2) * 4;
-constexpr int OFF_META = OFF_JOIN_ML + 2 * 64 * 4;     // [MASKS][64] rows (lo, hi), then positions
-constexpr int OFF_KIND = OFF_META + MASKS * BLOCK * 8;
-constexpr int OFF_LAST = OFF_KIND + MASKS * 4;
+constexpr int MASK_BYTES = 8 * BLOCK * 2;               // [8 warps][64 tokens] rows that see it
+constexpr int OFF_MASK = OFF_JOIN_ML + 2 * 64 * 4;     // [MASKS], then positions [MASKS][64]
+constexpr int OFF_POSITION = OFF_MASK + MASKS * MASK_BYTES;
+constexpr int OFF_KIND = OFF_POSITION + MASKS * BLOCK * 4;  // [MASKS][4 producer warps]
+constexpr int OFF_LAST = OFF_KIND + MASKS * 8;
 constexpr int OFF_BAR = (OFF_LAST + 16 * 4 + 15) / 16 * 16;
 static_assert(OFF_BAR + (4 * STAGES + 2) * 8 <= SHARED_BYTES, "shared memory is too small");
 
-// kinds of a stage, and which half of the packed rows sees any of it
-constexpr int SEEN_BY_ROWS = 1, SEEN_BY_POSITION = 2, UPPER_SEES = 4, LOWER_SEES = 8;
+// kinds of a stage: bits 0 to 7 the consumer warps whose rows see any of it, and what must be masked
+constexpr int SEEN_BY_ALL = 0xff, SEEN_BY_ROWS = 0x100, SEEN_BY_POSITION = 0x200;
 constexpr int ROWS_DONE = 1, ROWS_PARTIAL = 2, ROWS_PREFIX = 4;        // flags of a unit
 constexpr int PIECE_PREFIX = 1, PIECE_OPEN = 2;                        // flags of a piece
 
@@ -111,9 +112,6 @@ __device__ __forceinline__ void sync_consumers(int id) {
   asm volatile("bar.sync %0, 256;" ::"r"(id) : "memory");
 }
 __device__ __forceinline__ void gpu_fence() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
-__device__ __forceinline__ void proxy_fence() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -167,11 +165,7 @@ struct Unit {
     row0 = a.x, rows = a.y, piece_begin = a.z, piece_end = a.w;
     tokens = b.x + b.y * grown, slot0 = b.z, flags = b.w;
   }
-  // stages: of a unit that is not split they come in twos, the last may be empty
-  __device__ __forceinline__ int blocks() const {
-    int n = (tokens + BLOCK - 1) / BLOCK;
-    return is_split() ? n : (n + 1) / 2 * 2;
-  }
+  __device__ __forceinline__ int blocks() const { return (tokens + BLOCK - 1) / BLOCK; }
   __device__ __forceinline__ bool is_split() const { return rows * GROUP <= 64; }
 };
 
@@ -330,9 +324,9 @@ struct Producer {
     if (!has_moved) {
       token_slot = now_slot0 + at + mine, my_position = now_position0 + at + mine;
       my_lo = now_lo, my_hi = now_hi;
-      kind = (my_lo <= unit.row0 && row1 <= my_hi) ? 0 : SEEN_BY_ROWS;
+      kind = my_lo <= unit.row0 && row1 <= my_hi ? 0 : SEEN_BY_ROWS;
       bool is_prefix = (now_flags & PIECE_PREFIX) && now_position0 + at + BLOCK - 1 > least_position;
-      if (is_prefix || WINDOW) kind = SEEN_BY_POSITION;
+      if (is_prefix || WINDOW) kind |= SEEN_BY_POSITION | SEEN_BY_ROWS;
       run_slot = now_slot0 + at;
       at += BLOCK;
     } else {
@@ -360,24 +354,35 @@ struct Producer {
         if (rest == 0 || window + 32 >= unit.piece_end) break;
         next_window(unit);
       }
-      kind = (is_prefix || WINDOW) ? SEEN_BY_POSITION : SEEN_BY_ROWS;
+      kind = SEEN_BY_ROWS | (is_prefix || WINDOW ? SEEN_BY_POSITION : 0);
     }
     if (has_moved || at >= now_ends) {
       if (!has_window) load_window(unit);
       if (at == total && window + 32 < unit.piece_end) next_window(unit);
       enter_piece();
     }
-    if (kind && lane < 16) {
-      int a = min(max(my_lo - unit.row0, 0), 0x7fff), b = min(max(my_hi - unit.row0, 0), 0x7fff);
-      int *meta = reinterpret_cast<int *>(smem + OFF_META) + ring.mask() * 2 * BLOCK;
-      meta[mine] = a | b << 16;
-      if (kind == SEEN_BY_POSITION) meta[BLOCK + mine] = my_position;
+    const int place = ring.mask();
+    if (kind) {
+      // the packed rows of each consumer warp that see the token, as bits; two lanes share a token
+      const int first = (my_lo - unit.row0) * GROUP, last = min(my_hi - unit.row0, unit.rows) * GROUP;
+      u32 seen = 0;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int w = i + (lane & 16) / 4;
+        const int begin = min(max(first - 16 * w, 0), 16), end = min(max(last - 16 * w, 0), 16);
+        const u32 bits = end > begin ? (1u << end) - (1u << begin) : 0;
+        *reinterpret_cast<unsigned short *>(smem + OFF_MASK + place * MASK_BYTES +
+                                            (w * BLOCK + mine) * 2) = bits;
+        seen |= bits ? 1u << w : 0;
+      }
+      kind |= __reduce_or_sync(~0u, seen);
+      if ((kind & SEEN_BY_POSITION) && lane < 16)
+        *reinterpret_cast<int *>(smem + OFF_POSITION + (place * BLOCK + mine) * 4) = my_position;
+    } else {
+      kind = SEEN_BY_ALL;
     }
-    const int half = unit.row0 + (64 + GROUP - 1) / GROUP, lower = unit.row0 + 64 / GROUP;
-    if (__any_sync(~0u, my_lo < half && my_lo < my_hi)) kind |= UPPER_SEES;
-    if (__any_sync(~0u, my_hi > lower)) kind |= LOWER_SEES;
-    // a byte for each warp's 16 tokens
-    if (lane == 0) smem[OFF_KIND + 4 * ring.mask() + warp] = kind;
+    if (lane == 0)
+      *reinterpret_cast<unsigned short *>(smem + OFF_KIND + 8 * place + 2 * warp) = kind;
   }
 
   // 16 tokens of the stage, all lanes beside one another on a row
@@ -522,61 +527,59 @@ struct Consumer {
     if (lane == 0) arrive(bars.free_q());
   }
 
+  // descriptors of one tile differ by constants in units of 16 bytes
   __device__ __forceinline__ void score(float (&s)[32], int stage) {
-    u32 k = base + OFF_K + stage * TILE_BYTES;
+    const u64 k = descriptor(base + OFF_K + stage * TILE_BYTES, 16);
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 16; ++i)
-      wgmma_s(s, qf[i], descriptor(k + i / 4 * (BLOCK * 128) + i % 4 * 32, 16), i > 0);
+      wgmma_s(s, qf[i], k + (i / 4 * (BLOCK * 128) + i % 4 * 32) / 16, i > 0);
+    wgmma_commit();
   }
 
   __device__ __forceinline__ void weigh(u32 (&w)[16], int stage) {
-    u32 v = base + OFF_V + stage * TILE_BYTES;
+    const u64 v = descriptor(base + OFF_V + stage * TILE_BYTES, BLOCK * 128);
 #pragma unroll
-    for (int i = 0; i < BLOCK / 16; ++i)
-      wgmma_o(o, &w[4 * i], descriptor(v + i * 2048, BLOCK * 128));
+    for (int i = 0; i < BLOCK / 16; ++i) wgmma_o(o, &w[4 * i], v + i * (2048 / 16));
+    wgmma_commit();
   }
 
-  __device__ __forceinline__ void mask(float (&s)[32], int place, const int (&row)[2],
+  __device__ __forceinline__ void mask(float (&s)[32], int place, int kind, int mask_warp,
                                        const int (&position)[2]) {
-    const int kind = kinds(place);
-    if (!(kind & (SEEN_BY_ROWS | SEEN_BY_POSITION))) return;
-    const int *meta = reinterpret_cast<const int *>(smem + OFF_META) + place * 2 * BLOCK;
+    const u32 *masks = reinterpret_cast<const u32 *>(smem + OFF_MASK + place * MASK_BYTES +
+                                                     mask_warp * (BLOCK * 2)) + (lane & 3);
+    const u32 bit = 1u << lane / 4;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      int2 span = *reinterpret_cast<const int2 *>(meta + 8 * i + 2 * (lane & 3));
+      const u32 both = masks[4 * i];  // of two tokens
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        int lo = (j ? span.y : span.x) & 0xffff, hi = (u32)(j ? span.y : span.x) >> 16;
+      for (int j = 0; j < 2; ++j)
 #pragma unroll
         for (int r = 0; r < 2; ++r)
-          if (row[r] < lo || row[r] >= hi) s[4 * i + 2 * r + j] = -INFINITY;
-      }
+          if (!(both & bit << (16 * j + 8 * r))) s[4 * i + 2 * r + j] = -INFINITY;
     }
     if (kind & SEEN_BY_POSITION) {
+      const int2 *at = reinterpret_cast<const int2 *>(smem + OFF_POSITION + place * (BLOCK * 4)) + (lane & 3);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        int2 at = *reinterpret_cast<const int2 *>(meta + BLOCK + 8 * i + 2 * (lane & 3));
+      for (int i = 0; i < 8; ++i)
 #pragma unroll
         for (int j = 0; j < 2; ++j)
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
-            int token = j ? at.y : at.x;
+            const int token = j ? at[4 * i].y : at[4 * i].x;
             bool seen = token <= position[r];
             if (WINDOW) seen = seen && token > position[r] - p.window;
             if (!seen) s[4 * i + 2 * r + j] = -INFINITY;
           }
-      }
     }
   }
 
   // scores become weights; what is in o before them counts `keep` times
-  template <int N>
-  __device__ __forceinline__ void soften(float (&s)[N][32], float (&keep)[2]) {
+  __device__ __forceinline__ void soften(float (&s)[32], float (&keep)[2]) {
     if (SOFTCAP) {
 #pragma unroll
-      for (int i = 0; i < 32 * N; ++i) {
+      for (int i = 0; i < 32; ++i) {
         // softcap * tanh(x / softcap); p.softcap carries the scale: 2 log2(e) scale / softcap
-        float &x = s[i / 32][i % 32];
+        float &x = s[i];
         float e = exp2_fast(x * p.softcap);
         if (x != -INFINITY) x = 1.0f - __fdividef(2.0f, e + 1.0f);
       }
@@ -584,10 +587,10 @@ struct Consumer {
     // maxima and sums of both rows in four chains each: what waits is latency, not issue
     float best[2][4], sum[2][4], shift[2];
 #pragma unroll
-    for (int i = 0; i < 8 * N; ++i)
+    for (int i = 0; i < 8; ++i)
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        float x = fmaxf(s[i / 8][4 * (i % 8) + 2 * r], s[i / 8][4 * (i % 8) + 2 * r + 1]);
+        float x = fmaxf(s[4 * i + 2 * r], s[4 * i + 2 * r + 1]);
         best[r][i & 3] = i < 4 ? x : fmaxf(best[r][i & 3], x);
       }
 #pragma unroll
@@ -610,12 +613,12 @@ struct Consumer {
       shift[r] = m[r] == -INFINITY ? 0.0f : m[r] * p.scale;
     }
 #pragma unroll
-    for (int i = 0; i < 8 * N; ++i)
+    for (int i = 0; i < 8; ++i)
 #pragma unroll
       for (int r = 0; r < 2; ++r)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          float &x = s[i / 8][4 * (i % 8) + 2 * r + j];
+          float &x = s[4 * i + 2 * r + j];
           x = exp2_fast(x * p.scale - shift[r]);
           sum[r][i & 3] = (i < 4 && j == 0) ? x : sum[r][i & 3] + x;
         }
@@ -626,104 +629,72 @@ struct Consumer {
   // the stages of a unit: all, or of a split unit every second one
   __device__ __forceinline__ void attend(const Unit &unit) {
     const int blocks = unit.blocks();
+    const bool is_split = unit.is_split();
 #pragma unroll
     for (int i = 0; i < ACC; ++i) o[i] = 0.0f;
     m[0] = m[1] = -INFINITY, l[0] = l[1] = 0.0f;
-    if (blocks == 0) return;
-    int row[2], position[2];
+    int position[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      row[r] = packed_row(unit, r) / GROUP;
+      const int row = packed_row(unit, r) / GROUP;
       position[r] = 0;
-      if (((unit.flags & ROWS_PREFIX) || WINDOW) && row[r] < unit.rows)
-        position[r] = p.row_position[unit.row0 + row[r]] + grown;
+      if (((unit.flags & ROWS_PREFIX) || WINDOW) && row < unit.rows)
+        position[r] = p.row_position[unit.row0 + row] + grown;
     }
-    if (unit.is_split()) {
+    const int mask_warp = is_split ? warp : 4 * group + warp;
 #pragma unroll 1
-      for (int i = group; i < blocks; i += 2) fold<1>(Ring(count + i), row, position);
-    } else {
-#pragma unroll 1
-      for (int i = 0; i < blocks; i += 2) fold<2>(Ring(count + i), row, position);
-    }
+    for (int i = is_split ? group : 0; i < blocks; i += is_split ? 2 : 1)
+      fold(Ring(count + i), is_split, mask_warp, position);
   }
 
-  // N stages from `ring` on. One: only this warpgroup reads it, the other fills the gaps. Two: both
-  // warpgroups read them, and take turns with the matrix units while the other softens
-  template <int N>
-  __device__ __forceinline__ void fold(const Ring &first, const int (&row)[2],
+  // One stage. Of a split unit only this warpgroup reads it, the other is at the next. Else both do,
+  // and take turns with the matrix units: one multiplies while the other softens.
+  __device__ __forceinline__ void fold(const Ring &ring, bool is_split, int mask_warp,
                                        const int (&position)[2]) {
-    constexpr u32 arrivals = N == 1 ? 2 : 1;
-    Ring ring[N] = {first};
-    if (N == 2) ring[N - 1].step();
-    int kind = 0;
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      if (i) ring[i] = ring[0], ring[i].step();
-      wait(bars.full_k(ring[i].stage), ring[i].phase);
-      kind |= kinds(ring[i].mask());
-    }
-    if (N == 2) {
-      const bool is_seen = __any_sync(~0u, kind & (group ? LOWER_SEES : UPPER_SEES));
+    const u32 arrivals = is_split ? 2 : 1;
+    wait(bars.full_k(ring.stage), ring.phase);
+    const int kind = kinds(ring.mask());
+    if (!is_split) {
       take_turn();
-      if (!is_seen) {
+      if (!__any_sync(~0u, kind & 0xf << 4 * group)) {
         pass_turn();
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-          release(bars.free_k(ring[i].stage), arrivals);
-          release(bars.free_v(ring[i].stage), arrivals);
-        }
+        release(bars.free_k(ring.stage), arrivals);
+        release(bars.free_v(ring.stage), arrivals);
         return;
       }
     }
-    float s[N][32], keep[2];
-    u32 w[N][16];
-    proxy_fence();
-#pragma unroll
-    for (int i = 0; i < N; ++i) hold(s[i]);
+    float s[32], keep[2] = {1.0f, 1.0f};
+    u32 w[16];
+    hold(s);
     wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < N; ++i) score(s[i], ring[i].stage);
-    wgmma_commit();
-    if (N == 2) pass_turn();
+    score(s, ring.stage);
+    if (!is_split) pass_turn();
     wgmma_wait<0>();
+    hold(s);
+    release(bars.free_k(ring.stage), arrivals);
+    if (kind & 1 << mask_warp) {
+      if (kind & SEEN_BY_ROWS) mask(s, ring.mask(), kind, mask_warp, position);
+      soften(s, keep);
+      rescale(keep);
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      hold(s[i]);
-      release(bars.free_k(ring[i].stage), arrivals);
+      for (int i = 0; i < 16; ++i) w[i] = pack(s[2 * i], s[2 * i + 1]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 16; ++i) w[i] = 0;
     }
-    if (kind & (SEEN_BY_ROWS | SEEN_BY_POSITION)) {
-#pragma unroll
-      for (int i = 0; i < N; ++i) mask(s[i], ring[i].mask(), row, position);
-    }
-    soften<N>(s, keep);
-    rescale(keep);
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-#pragma unroll
-      for (int j = 0; j < 16; ++j) w[i][j] = pack(s[i][2 * j], s[i][2 * j + 1]);
-      wait(bars.full_v(ring[i].stage), ring[i].phase);
-    }
-    proxy_fence();
-    hold(o);
-#pragma unroll
-    for (int i = 0; i < N; ++i) hold(w[i]);
+    wait(bars.full_v(ring.stage), ring.phase);
+    hold(o), hold(w);
     wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < N; ++i) weigh(w[i], ring[i].stage);
-    wgmma_commit();
+    weigh(w, ring.stage);
     wgmma_wait<0>();
-    hold(o);
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      hold(w[i]);
-      release(bars.free_v(ring[i].stage), arrivals);
-    }
+    hold(o), hold(w);
+    release(bars.free_v(ring.stage), arrivals);
   }
 
   __device__ __forceinline__ int kinds(int place) const {
-    u32 x = *reinterpret_cast<const u32 *>(smem + OFF_KIND + 4 * place);
-    x |= x >> 16;
-    return (x | x >> 8) & 0xff;
+    uint2 x = *reinterpret_cast<const uint2 *>(smem + OFF_KIND + 8 * place);
+    x.x |= x.y;
+    return (x.x | x.x >> 16) & 0xffff;
   }
 
   // barriers 3 and 4: whose turn it is to queue products
@@ -919,11 +890,11 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   __syncthreads();
   const int grown = p.header[1];
   if (warpgroup == 0) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
     Producer producer{p, smem, base, bars, warp, lane, head, grown};
     producer.run(worker);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 216;");
     Consumer consumer{p, smem, base, bars, warpgroup - 1, warp, lane, head, grown};
     consumer.run(worker);
   }

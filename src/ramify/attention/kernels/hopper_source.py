@@ -10,6 +10,7 @@ from importlib.resources import files
 
 MAX_SHARED_BYTES = 227 << 10  # of one CTA on sm_90
 BLOCK = 64  # tokens of a stage
+MASKS = 8  # stages whose masks are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,9 @@ class KernelConstants:
 
     @property
     def stages(self) -> int:
-        """Stages of the ring: as many as shared memory holds."""
-        return (MAX_SHARED_BYTES - self._fixed_bytes()) // self._stage_bytes()
+        """Stages of the ring: as many as shared memory holds and masks can follow."""
+        room = MAX_SHARED_BYTES - self._fixed_bytes()
+        return min(MASKS - 2, room // self._stage_bytes())
 
     @property
     def shared_bytes(self) -> int:
@@ -37,7 +39,7 @@ class KernelConstants:
 
     def _fixed_bytes(self) -> int:
         q, join = 128 * 128 * self._chunks(), 128 * self.head_dim
-        masks = 32 * (BLOCK * 8 + 4) if self.head_dim <= 64 else 16 * (BLOCK * 8 + 4)
+        masks = MASKS * (BLOCK * (2 * 8 + 4) + 8)
         return q + join + masks + 1024  # row maxima and sums, merge flags, two barriers
 
     def _stage_bytes(self) -> int:
@@ -55,6 +57,7 @@ def hopper_source(constants: KernelConstants) -> str:
         "SOFTCAP": int(constants.has_softcap),
         "WINDOW": int(constants.has_window),
         "STAGES": constants.stages,
+        "MASKS": MASKS,
         "SHARED_BYTES": constants.shared_bytes,
         "INFINITY": "__int_as_float(0x7f800000)",
     }
