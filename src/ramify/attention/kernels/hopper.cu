@@ -173,7 +173,7 @@ struct Unit {
 
 // the partial results of one row and head, folded by a warp
 struct Merged {
-  static constexpr int FAN_IN = 8, PART = HEAD_DIM / 32;
+  static constexpr int FAN_IN = 4, PART = HEAD_DIM / 32;
   float best = -INFINITY, total = 0.0f, acc[PART] = {};
 
   __device__ __forceinline__ void add(float lse, float weight_of, const float (&x)[PART]) {
@@ -641,47 +641,108 @@ struct Consumer {
       if (((unit.flags & ROWS_PREFIX) || WINDOW) && row < unit.rows)
         position[r] = p.row_position[unit.row0 + row] + grown;
     }
-    const int mask_warp = is_split ? warp : 4 * group + warp;
+    if (is_split) {
 #pragma unroll 1
-    for (int i = is_split ? group : 0; i < blocks; i += is_split ? 2 : 1)
-      fold(Ring(count + i), is_split, mask_warp, position);
+      for (int i = group; i < blocks; i += 2) fold_alone(Ring(count + i), position);
+    } else {
+      fold_together(blocks, position);
+    }
   }
 
-  // One stage. Of a split unit only this warpgroup reads it, the other is at the next. Else both do,
-  // and take turns with the matrix units: one multiplies while the other softens.
-  __device__ __forceinline__ void fold(const Ring &ring, bool is_split, int mask_warp,
-                                       const int (&position)[2]) {
-    const u32 arrivals = is_split ? 2 : 1;
-    wait(bars.full_k(ring.stage), ring.phase);
-    const int kind = kinds(ring.mask());
-    if (!is_split) {
-      take_turn();
-      if (!__any_sync(~0u, kind & 0xf << 4 * group)) {
-        pass_turn();
-        release(bars.free_k(ring.stage), arrivals);
-        release(bars.free_v(ring.stage), arrivals);
-        return;
-      }
-    }
+  // One stage that only this warpgroup reads while the other is at the next.
+  __device__ __forceinline__ void fold_alone(const Ring &ring, const int (&position)[2]) {
     float s[32], keep[2] = {1.0f, 1.0f};
     u32 w[16];
+    wait(bars.full_k(ring.stage), ring.phase);
     hold(s);
     wgmma_fence();
     score(s, ring.stage);
-    if (!is_split) pass_turn();
+    const int kind = kinds(ring.mask());
     wgmma_wait<0>();
     hold(s);
-    release(bars.free_k(ring.stage), arrivals);
-    if (kind & 1 << mask_warp) {
-      if (kind & SEEN_BY_ROWS) mask(s, ring.mask(), kind, mask_warp, position);
+    release(bars.free_k(ring.stage), 2);
+    if (kind & 1 << warp) {
+      if (kind & SEEN_BY_ROWS) mask(s, ring.mask(), kind, warp, position);
       soften(s, keep);
       rescale(keep);
-#pragma unroll
-      for (int i = 0; i < 16; ++i) w[i] = pack(s[2 * i], s[2 * i + 1]);
+      pack_weights(s, w);
     } else {
-#pragma unroll
-      for (int i = 0; i < 16; ++i) w[i] = 0;
+      no_weights(w);
     }
+    apply(w, ring, 2);
+  }
+
+  // All stages of a unit, with the other warpgroup: they take turns with the matrix units, and the
+  // products of a stage run beside the softmax of the next. Stages that none of the warpgroup's
+  // rows sees are passed over.
+  __device__ __forceinline__ void fold_together(int blocks, const int (&position)[2]) {
+    float s[32], keep[2];
+    u32 w[16];
+    Ring ring(count), before = ring;
+    bool is_pending = false;
+    const int mask_warp = 4 * group + warp;
+#pragma unroll 1
+    for (int i = 0; i < blocks; ++i, ring.step()) {
+      wait(bars.full_k(ring.stage), ring.phase);
+      const int kind = kinds(ring.mask());
+      const bool is_seen = __any_sync(~0u, kind & 0xf << 4 * group);
+      if (is_pending) wait(bars.full_v(before.stage), before.phase);
+      take_turn();
+      if (!is_seen) {
+        pass_turn();
+        release(bars.free_k(ring.stage), 1);
+        release(bars.free_v(ring.stage), 1);
+        // a stage must not be kept while others go by
+        if (is_pending) apply(w, before, 1);
+        is_pending = false;
+        continue;
+      }
+      hold(s), hold(o), hold(w);
+      if (is_pending) {
+        wgmma_fence();
+        score(s, ring.stage);
+        weigh(w, before.stage);
+        pass_turn();
+        wgmma_wait<1>();
+      } else {
+        wgmma_fence();
+        score(s, ring.stage);
+        pass_turn();
+        wgmma_wait<0>();
+      }
+      hold(s);
+      release(bars.free_k(ring.stage), 1);
+      keep[0] = keep[1] = 1.0f;
+      const bool is_mine = kind & 1 << mask_warp;
+      if (is_mine) {
+        if (kind & SEEN_BY_ROWS) mask(s, ring.mask(), kind, mask_warp, position);
+        soften(s, keep);
+      }
+      wgmma_wait<0>();
+      hold(o), hold(w);
+      if (is_pending) release(bars.free_v(before.stage), 1);
+      if (is_mine) {
+        rescale(keep);
+        pack_weights(s, w);
+      } else {
+        no_weights(w);
+      }
+      before = ring, is_pending = true;
+    }
+    if (is_pending) apply(w, before, 1);
+  }
+
+  __device__ __forceinline__ void pack_weights(const float (&s)[32], u32 (&w)[16]) {
+#pragma unroll
+    for (int i = 0; i < 16; ++i) w[i] = pack(s[2 * i], s[2 * i + 1]);
+  }
+  __device__ __forceinline__ void no_weights(u32 (&w)[16]) {
+#pragma unroll
+    for (int i = 0; i < 16; ++i) w[i] = 0;
+  }
+
+  // weights times the values of their stage, which is then given back
+  __device__ __forceinline__ void apply(u32 (&w)[16], const Ring &ring, u32 arrivals) {
     wait(bars.full_v(ring.stage), ring.phase);
     hold(o), hold(w);
     wgmma_fence();
@@ -903,7 +964,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 // The merge as a launch of its own, for plans whose units hold many rows: all SMs share it. It is
 // started beside the other launch and waits for its end. A CTA takes one row and head, each of its
 // warps every fourth partial, or where rows have few partials each warp a row of its own.
-extern "C" __global__ void __launch_bounds__(128) merge_partials(const __grid_constant__ Params p) {
+extern "C" __global__ void __launch_bounds__(128, 8)
+    merge_partials(const __grid_constant__ Params p) {
   const int num_q_heads = p.num_kv_heads * GROUP;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int count = p.header[2] ? 0 : p.header[3] * num_q_heads;

@@ -103,10 +103,16 @@ def _lists(forest: Forest, pieces: Pieces, lo: IntArray, hi: IntArray, edges: In
     position = forest.row_position[forest.row_order]
     begins = forest.node_start[pieces.node] + pieces.offset
     room = _count_entries(lo, hi, edges)
-    columns = np.empty((3, room), dtype=np.int64)
+    columns = np.empty((4, room), dtype=np.int64)
     indptr = np.zeros(len(edges), dtype=np.int64)
     _fill_entries(lo, hi, pieces.length, begins, position, edges, columns, indptr)
-    return Lists(indptr=indptr, piece=columns[0], length=columns[1], is_reread=columns[2])
+    return Lists(
+        indptr=indptr,
+        piece=columns[0],
+        length=columns[1],
+        is_reread=columns[2],
+        half=columns[3],
+    )
 
 
 @njit
@@ -144,5 +150,7 @@ def _fill_entries(lo, hi, length, begins, position, edges, out, indptr):  # type
             out[0, count] = piece
             out[1, count] = min(length[piece], seen)
             out[2, count] = 1 if lo[piece] < first else 0
+            middle = (first + end + 1) // 2
+            out[3, count] = 1 if hi[piece] <= middle else 2 if lo[piece] >= middle else 0
             count += 1
         indptr[t + 1] = count

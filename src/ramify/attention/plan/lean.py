@@ -31,6 +31,7 @@ def plan_lean(forest: Forest, tuning: Tuning | None = None) -> AttentionPlan:
         piece=every,
         length=pieces.length,
         is_reread=np.zeros_like(every),
+        half=np.zeros_like(every),
     )
     # equal tiles: what a unit costs beside them is not weighed
     even = replace(tuning, costs=replace(tuning.costs, unit_us=0.0))

@@ -20,7 +20,7 @@ from ramify.core.jit import njit
 Int32Array = npt.NDArray[np.int32]
 PACKED_ROWS = 128  # of a unit at most
 LIGHT_ROWS = 16  # packed rows of a unit that may merge inside the launch
-MANY_PARTS = 4  # partials of a row, on average, that several warps merge
+MANY_PARTS = 6  # partials of a row, on average, that several warps merge
 UNIT_INTS, PIECE_INTS, MERGE_INTS, HEADER_INTS = 16, 8, 8, 32
 # flags of a unit: rows finished by it, rows with a partial result, rows that see prefixes
 DONE, PARTIAL, PREFIX = 1, 2, 4

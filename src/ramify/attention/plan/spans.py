@@ -30,6 +30,7 @@ class Lists:
     piece: IntArray  # [E]
     length: IntArray  # [E]
     is_reread: IntArray  # [E] 1: an earlier list has this entry too
+    half: IntArray  # [E] 1 or 2: only rows of the first or second half of the tile see it, else 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +72,7 @@ def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
         lists.indptr,
         lists.length,
         lists.is_reread,
+        lists.half,
         columns,
         tuning.num_workers,
         tuning.fixed_cuts or 0,
@@ -93,10 +95,38 @@ def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
 
 
 @njit
+def _take_turns(begin, end, length, half, order):  # type: ignore[no-untyped-def]
+    """Order of a list that stays whole: what all rows see, then steps of either half in turn.
+
+    Each half of a tile's rows has matrix units of its own, which so stay busy at the same time.
+    """
+    place = begin
+    for e in range(begin, end):
+        if half[e] == 0:
+            order[place] = e
+            place += 1
+    after = np.array([begin, begin])
+    turn = 0
+    while place < end:
+        tokens = 0
+        while tokens < STEP:
+            while after[turn] < end and half[after[turn]] != turn + 1:
+                after[turn] += 1
+            if after[turn] == end:
+                break
+            order[place] = after[turn]
+            place += 1
+            tokens += length[after[turn]]
+            after[turn] += 1
+        turn = 1 - turn
+
+
+@njit
 def _cut(
     indptr,
     length,
     is_reread,
+    half,
     out,
     workers,
     fixed,
@@ -123,8 +153,9 @@ def _cut(
         if load.max() <= total / workers + merge_us:
             items = 0
             for t in range(num_lists):
-                for e in range(indptr[t], indptr[t + 1]):
-                    out[0, e], out[1, e], out[2, e], out[3, e] = e, 0, length[e], items
+                _take_turns(indptr[t], indptr[t + 1], length, half, out[0])
+                for c in range(indptr[t], indptr[t + 1]):
+                    out[1, c], out[2, c], out[3, c] = 0, length[out[0, c]], items
                 if indptr[t + 1] > indptr[t]:
                     out[4, items], out[5, items] = t, whole[t]
                     items += 1
