@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,8 +21,11 @@ from ramify.attention.checks import (
 from ramify.attention.ops import register, tree_attention
 from ramify.attention.plan import AttentionPlan, HeadShape, PlanReport, build_plan, explain
 from ramify.attention.plan.build import check_method
+from ramify.attention.plan.cost import Tuning
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest import Forest
+
+MIN_FIXED_CUTS = 64
 
 
 class TreeAttention:
@@ -31,11 +35,15 @@ class TreeAttention:
         num_q_heads, num_kv_heads, head_dim: Hq a multiple of Hkv; D even.
         dtype: of q and out: bfloat16, float16, float32 or float64.
         device: where q, k and v live.
-        method: auto, per_branch, node, node_chunk, flatten or fused.
-        backend: auto, triton, cpu or reference.
-        scale: multiplies q . k; default 1 / sqrt(D).
+        method: auto, per_branch, lean, node, node_chunk, flatten or fused.
+        backend: auto, hopper, triton, cpu or reference.
+        scale: multiplies q . k; above 0, default 1 / sqrt(D).
         softcap: if given, logits become softcap * tanh(logits / softcap).
         kv_dtype: of k and v: None for `dtype`, or float8_e4m3fn with scales per KV head.
+        fixed_cuts: None cuts work evenly over the device, so the last bits of a tree's results
+            may depend on what else is planned. A number cuts at multiples of so many tokens of
+            each row tile and lets no tile span trees: on backend hopper a tree's results are then
+            the same to the bit whatever its neighbours (not for flatten, whose blocks span trees).
     Raises:
         InputError: an argument out of range.
         BackendUnavailable: the backend cannot run here.
@@ -53,14 +61,18 @@ class TreeAttention:
         scale: float | None = None,
         softcap: float | None = None,
         kv_dtype: torch.dtype | None = None,
+        fixed_cuts: int | None = None,
     ) -> None:
         check_heads(num_q_heads, num_kv_heads, head_dim)
         check_dtypes(dtype, kv_dtype)
         check_method(method)
         if softcap is not None and not softcap > 0:
             raise InputError(expected_got("softcap", "None or above 0", softcap))
-        if scale is not None and not math.isfinite(scale):
-            raise InputError(expected_got("scale", "a finite number", scale))
+        if scale is not None and not 0 < scale < math.inf:
+            raise InputError(expected_got("scale", "a finite number above 0", scale))
+        if fixed_cuts is not None and fixed_cuts < MIN_FIXED_CUTS:
+            wanted = f"None or at least {MIN_FIXED_CUTS} tokens"
+            raise InputError(expected_got("fixed_cuts", wanted, fixed_cuts))
         self.heads = HeadShape(
             num_q_heads=num_q_heads,
             num_kv_heads=num_kv_heads,
@@ -73,6 +85,8 @@ class TreeAttention:
         self.method = method
         self.scale = head_dim**-0.5 if scale is None else scale
         self.softcap = softcap
+        self.fixed_cuts = fixed_cuts
+        self._grown = 0  # tokens appended to every branch since the plan
         self._backend, self.backend_reason = open_backend(backend, self.heads, self.device)
         self._ones: Tensor | None = None  # the default scale of fp8
         if self.kv_dtype == FP8:
@@ -102,9 +116,30 @@ class TreeAttention:
         method, auto = self.method, self._backend.auto_method
         if method == "auto" and auto is not None:
             method = auto
-        self._plan = build_plan(forest, method, heads=self.heads, tuning=self._backend.tuning)
+        tuning = self._backend.tuning
+        if self.fixed_cuts is not None:
+            tuning = replace(tuning or Tuning(), fixed_cuts=self.fixed_cuts)
+        self._plan = build_plan(forest, method, heads=self.heads, tuning=tuning)
         self._backend.prepare(forest, self._plan)
+        self._grown = 0
         return self._plan
+
+    def advance(self) -> bool:
+        """Take over a step that appended one token to every row's node, without a new plan.
+
+        The present plan holds for it if every row is the last token of a node of its own with
+        nothing below, and the new token's K and V lie in the slot after the node's last. The caller
+        answers for the slots. On a GPU this costs a few microseconds of host time and never waits.
+
+        Returns:
+            False, with nothing changed, where the plan does not allow it, where the backend knows no
+            growth, or where so much has grown that a new plan pays: call `plan` then.
+        """
+        self._planned()
+        if not self._backend.advance():
+            return False
+        self._grown += 1
+        return True
 
     def run(
         self,
@@ -167,7 +202,7 @@ class TreeAttention:
         return self._plan
 
     def _check_inputs(self, plan: AttentionPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
-        check_shapes(plan, self.heads, q, k, v)
+        check_shapes(plan, self.heads, q, k, v, grown=self._grown)
         check_tensor("q", q, self.dtype, self.device)
         check_tensor("k", k, self.kv_dtype, self.device)
         check_tensor("v", v, self.kv_dtype, self.device)

@@ -39,8 +39,14 @@ def check_window(window: int | None) -> None:
         raise InputError(expected_got("window", "None or at least 1", window))
 
 
-def check_shapes(plan: AttentionPlan, heads: HeadShape, q: Tensor, k: Tensor, v: Tensor) -> None:
-    """q [Q, Hq, D] as planned; k, v [num_slots, Hkv, D] with every slot that the plan reads."""
+def check_shapes(
+    plan: AttentionPlan, heads: HeadShape, q: Tensor, k: Tensor, v: Tensor, *, grown: int = 0
+) -> None:
+    """q [Q, Hq, D] as planned; k, v [num_slots, Hkv, D] with every slot that the plan reads.
+
+    Args:
+        grown: tokens appended to every branch since.
+    """
     shape = (plan.num_rows, heads.num_q_heads, heads.head_dim)
     if tuple(q.shape) != shape:
         raise InputError(expected_got("q", f"shape {list(shape)}", list(q.shape)))
@@ -49,8 +55,9 @@ def check_shapes(plan: AttentionPlan, heads: HeadShape, q: Tensor, k: Tensor, v:
         if pool.dim() != 3 or tuple(pool.shape[1:]) != tail:
             wanted = f"shape [num_slots, {tail[0]}, {tail[1]}]"
             raise InputError(expected_got(name, wanted, list(pool.shape)))
-        if len(pool) < plan.end_slot:
-            raise InputError(expected_got(name, f"{plan.end_slot} slots or more", len(pool)))
+        if len(pool) < plan.end_slot + grown:
+            wanted = f"{plan.end_slot + grown} slots or more"
+            raise InputError(expected_got(name, wanted, len(pool)))
 
 
 def check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, device: torch.device) -> None:

@@ -46,5 +46,9 @@ class Backend(Protocol):
     def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
         """Take the forest and plan of the coming runs."""
 
+    def advance(self) -> bool:
+        """Let every row's own node be one token longer; False where only a new plan can do that."""
+        return False
+
     def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerOptions) -> tuple[Tensor, Tensor]:
         """Attention of one layer: out [Q, Hq, D] like q, lse [Q, Hq]."""

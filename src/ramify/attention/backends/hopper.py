@@ -26,8 +26,8 @@ from ramify.attention.plan.schedule import (
     PIECE_INTS,
     UNIT_INTS,
     Schedule,
-    group_rows,
     make_schedule,
+    windowed_read,
 )
 from ramify.core.errors import BackendUnavailable, InputError, expected_got
 from ramify.core.forest import Forest
@@ -38,6 +38,7 @@ LOG2_E = math.log2(math.e)
 HEAD_DIMS = (32, 64, 96, 128)
 DTYPES = (torch.bfloat16, torch.float16)
 
+MOST_GROWN = 64  # tokens per branch after which cuts are no longer even
 LINE_INTS, MOST_LINES = 32, 4096  # of the plan, fetched ahead
 MERGE_THREADS = 128
 MERGES_PER_SM = 16  # CTAs at most: more wait for their turn
@@ -82,6 +83,7 @@ class HopperBackend(Backend):
         self._parts = torch.empty(0, device=device)
         self._held: list[tuple[Tensor, ...]] = []
         self._params = _Params()
+        self._read_tokens: dict[int, int] = {}  # by window
         self._version = -1
 
     def reserve(self, *, rows: int, nodes: int, slots: int) -> None:
@@ -104,16 +106,16 @@ class HopperBackend(Backend):
         self._arrays.send(_arrays_of(schedule))
         self._schedule = schedule
         self._make_workspace(schedule.num_slots)
-        self._can_grow = plan.can_grow
+        self._can_grow, self._grown = plan.can_grow, 0
+        self._counter = self._arrays["header"][1:2]
+        self._read_tokens.clear()
 
     def advance(self) -> bool:
-        """Every row's own node grew by the slot after its last: no re-plan, no synchronisation.
-
-        Returns False, and changes nothing, where the present plan does not allow it.
-        """
-        if not self._can_grow:
+        """One more token per branch: a counter on the device, no copy and no synchronisation."""
+        if not self._can_grow or self._grown == MOST_GROWN:
             return False
-        self._arrays["header"][1:2].add_(1)
+        self._grown += 1
+        self._counter.add_(1)
         return True
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerOptions) -> tuple[Tensor, Tensor]:
@@ -146,8 +148,16 @@ class HopperBackend(Backend):
             if not self._arrays.is_fixed:
                 grid = min(grid, self.heads.num_q_heads * len(self._schedule.merges))
             merge.launch(grid, MERGE_THREADS, stream, self._params, early=True)
-        self.kv_bytes_read += self._schedule.read_tokens * self.heads.token_bytes
+        self.kv_bytes_read += self._tokens_read(layer.window) * self.heads.token_bytes
         return out, lse
+
+    def _tokens_read(self, window: int | None) -> int:
+        """Tokens that a run loads; what a window hides is skipped."""
+        if window is None:
+            return self._schedule.read_tokens + self._grown * self._schedule.num_open
+        if window not in self._read_tokens:
+            self._read_tokens[window] = windowed_read(self._schedule, window)
+        return self._read_tokens[window]
 
     def _set_params(
         self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, layer: LayerOptions
@@ -167,7 +177,8 @@ class HopperBackend(Backend):
             for name in self._arrays.room:
                 setattr(p, name, self._arrays[name].data_ptr())
             p.num_kv_heads = self.heads.num_kv_heads
-            p.plan_lines = min(len(self._arrays.tensor) // LINE_INTS, MOST_LINES)
+            p.plan_lines = min(len(self._arrays.tensor) // MOST_GROWN = 64  # tokens per branch after which cuts are no longer even
+LINE_INTS, MOST_LINES)
             self._version = self._arrays.version
         size = len(self._parts) // (self.heads.head_dim + 1)
         p.part_out, p.part_lse = (

@@ -171,85 +171,118 @@ struct Unit {
 
 // ---- merge -----------------------------------------------------------------------------------
 
-// the partial results of one row and head, folded by a warp
+// Partial results of one row and head. They fold in four chains, every fourth into one, and the
+// chains in order: one warp or four, the result is the same to the bit.
 struct Merged {
-  static constexpr int FAN_IN = 4, PART = HEAD_DIM / 32;
+  static constexpr int CHAINS = 4, PART = HEAD_DIM / 32;
   float best = -INFINITY, total = 0.0f, acc[PART] = {};
 
-  __device__ __forceinline__ void add(float lse, float weight_of, const float (&x)[PART]) {
-    float next = fmaxf(best, lse);
+  __device__ __forceinline__ void add(float its_best, float its_total, const float (&x)[PART]) {
+    float next = fmaxf(best, its_best);
     float shift = next == -INFINITY ? 0.0f : next;
-    float keep = exp2_fast(best - shift), weight = exp2_fast(lse - shift);
-    total = total * keep + weight * weight_of, best = next;
+    float keep = exp2_fast(best - shift), weight = exp2_fast(its_best - shift);
+    total = total * keep + its_total * weight, best = next;
 #pragma unroll
     for (int j = 0; j < PART; ++j) acc[j] = acc[j] * keep + x[j] * weight;
   }
+};
 
-  // every `step`th of the row's slots from `first` on
-  __device__ __forceinline__ void fold(const Params &p, int merge, int q_index, int first, int step,
-                                       int lane) {
-    const int num_q_heads = p.num_kv_heads * GROUP;
-    const int4 row = p.merges[2 * merge], near = p.merges[2 * merge + 1];
-    const int count = row.z - row.y;
-    for (int begin = first; begin < count; begin += FAN_IN * step) {
-      float lse[FAN_IN], x[FAN_IN][PART];
-      // loads of one round do not wait for one another
-#pragma unroll
-      for (int i = 0; i < FAN_IN; ++i) {
-        const int at = begin + i * step;
-        lse[i] = -INFINITY;
-        if (at >= count) continue;
-        int slot = at == 0 ? near.x : at == 1 ? near.y : at == 2 ? near.z : near.w;
-        if (at > 3) slot = p.merge_slots[row.y + at];
-        i64 src = (i64)slot * num_q_heads + q_index;
-        lse[i] = __ldcg(p.part_lse + src) * 1.4426950408889634f;
-        const float *from = p.part_out + src * HEAD_DIM + lane * PART;
-        if constexpr (PART == 4) {
-          float4 y = __ldcg(reinterpret_cast<const float4 *>(from));
-          x[i][0] = y.x, x[i][1] = y.y, x[i][2] = y.z, x[i][3] = y.w;
-        } else {
-#pragma unroll
-          for (int j = 0; j < PART; ++j) x[i][j] = __ldcg(from + j);
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < FAN_IN; ++i)
-        if (begin + i * step < count) add(lse[i], 1.0f, x[i]);
-    }
-  }
-
-  // four warps' results into the first's, in their order
-  __device__ __forceinline__ void join(float (*shared)[HEAD_DIM + 2], int warp, int lane) {
-    __syncthreads();
-#pragma unroll
-    for (int j = 0; j < PART; ++j) shared[warp][lane * PART + j] = acc[j];
-    if (lane == 0) shared[warp][HEAD_DIM] = best, shared[warp][HEAD_DIM + 1] = total;
-    __syncthreads();
-    if (warp) return;
-    for (int other = 1; other < 4; ++other) {
-      float x[PART];
-#pragma unroll
-      for (int j = 0; j < PART; ++j) x[j] = shared[other][lane * PART + j];
-      add(shared[other][HEAD_DIM], shared[other][HEAD_DIM + 1], x);
-    }
-  }
-
-  __device__ __forceinline__ void store(const Params &p, int merge, int q_index, int lane) const {
-    float inverse = total > 0.0f ? __fdividef(1.0f, total) : 0.0f;
-    i64 dst = (i64)p.merges[2 * merge].x * (p.num_kv_heads * GROUP) + q_index;
-    if (lane == 0)
-      p.lse[dst] = total > 0.0f ? best * 0.6931471805599453f + __logf(total) : -INFINITY;
-    unsigned short *out = p.out + dst * HEAD_DIM + lane * PART;
-    if constexpr (PART % 2 == 0) {
-#pragma unroll
-      for (int j = 0; j < PART; j += 2)
-        reinterpret_cast<u32 *>(out)[j / 2] = pack(acc[j] * inverse, acc[j + 1] * inverse);
-    } else {
-#pragma unroll
-      for (int j = 0; j < PART; ++j) out[j] = (unsigned short)pack(acc[j] * inverse, 0.0f);
-    }
+// the slots of a row's partial results
+struct Slots {
+  int4 row, near;  // user's row, begin, end of the list; the first four
+  __device__ __forceinline__ Slots(const Params &p, int merge)
+      : row(p.merges[2 * merge]), near(p.merges[2 * merge + 1]) {}
+  __device__ __forceinline__ int count() const { return row.z - row.y; }
+  __device__ __forceinline__ int at(const Params &p, int i) const {
+    if (i > 3) return p.merge_slots[row.y + i];
+    return i == 0 ? near.x : i == 1 ? near.y : i == 2 ? near.z : near.w;
   }
 };
+
+__device__ __forceinline__ void load_part(const Params &p, int slot, int q_index, int lane,
+                                          float &lse2, float (&x)[Merged::PART]) {
+  const i64 src = (i64)slot * (p.num_kv_heads * GROUP) + q_index;
+  lse2 = __ldcg(p.part_lse + src) * 1.4426950408889634f;
+  const float *from = p.part_out + src * HEAD_DIM + lane * Merged::PART;
+  if constexpr (Merged::PART == 4) {
+    float4 y = __ldcg(reinterpret_cast<const float4 *>(from));
+    x[0] = y.x, x[1] = y.y, x[2] = y.z, x[3] = y.w;
+  } else {
+#pragma unroll
+    for (int j = 0; j < Merged::PART; ++j) x[j] = __ldcg(from + j);
+  }
+}
+
+__device__ __forceinline__ void store_merged(const Params &p, const Slots &slots, int q_index,
+                                             int lane, const Merged &merged) {
+  constexpr int PART = Merged::PART;
+  const float total = merged.total, inverse = total > 0.0f ? __fdividef(1.0f, total) : 0.0f;
+  const i64 dst = (i64)slots.row.x * (p.num_kv_heads * GROUP) + q_index;
+  if (lane == 0)
+    p.lse[dst] = total > 0.0f ? merged.best * 0.6931471805599453f + __logf(total) : -INFINITY;
+  unsigned short *out = p.out + dst * HEAD_DIM + lane * PART;
+  if constexpr (PART % 2 == 0) {
+#pragma unroll
+    for (int j = 0; j < PART; j += 2)
+      reinterpret_cast<u32 *>(out)[j / 2] =
+          pack(merged.acc[j] * inverse, merged.acc[j + 1] * inverse);
+  } else {
+#pragma unroll
+    for (int j = 0; j < PART; ++j) out[j] = (unsigned short)pack(merged.acc[j] * inverse, 0.0f);
+  }
+}
+
+// by one warp: a round loads one partial of each chain, and its loads do not wait for one another
+__device__ __forceinline__ void merge_by_warp(const Params &p, int merge, int q_index, int lane) {
+  constexpr int CHAINS = Merged::CHAINS;
+  const Slots slots(p, merge);
+  Merged chain[CHAINS];
+  for (int begin = 0; begin < slots.count(); begin += CHAINS) {
+    float lse2[CHAINS], x[CHAINS][Merged::PART];
+#pragma unroll
+    for (int c = 0; c < CHAINS; ++c)
+      if (begin + c < slots.count())
+        load_part(p, slots.at(p, begin + c), q_index, lane, lse2[c], x[c]);
+#pragma unroll
+    for (int c = 0; c < CHAINS; ++c)
+      if (begin + c < slots.count()) chain[c].add(lse2[c], 1.0f, x[c]);
+  }
+#pragma unroll
+  for (int c = 1; c < CHAINS; ++c) chain[0].add(chain[c].best, chain[c].total, chain[c].acc);
+  store_merged(p, slots, q_index, lane, chain[0]);
+}
+
+// by four warps: each has a chain
+__device__ __forceinline__ void merge_by_cta(const Params &p, int merge, int q_index, int warp,
+                                             int lane, float (*shared)[HEAD_DIM + 2]) {
+  constexpr int CHAINS = Merged::CHAINS, PART = Merged::PART, ROUND = 4;
+  const Slots slots(p, merge);
+  Merged mine;
+  for (int begin = warp; begin < slots.count(); begin += CHAINS * ROUND) {
+    float lse2[ROUND], x[ROUND][PART];
+#pragma unroll
+    for (int i = 0; i < ROUND; ++i)
+      if (begin + CHAINS * i < slots.count())
+        load_part(p, slots.at(p, begin + CHAINS * i), q_index, lane, lse2[i], x[i]);
+#pragma unroll
+    for (int i = 0; i < ROUND; ++i)
+      if (begin + CHAINS * i < slots.count()) mine.add(lse2[i], 1.0f, x[i]);
+  }
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < PART; ++j) shared[warp][lane * PART + j] = mine.acc[j];
+  if (lane == 0) shared[warp][HEAD_DIM] = mine.best, shared[warp][HEAD_DIM + 1] = mine.total;
+  __syncthreads();
+  if (warp) return;
+#pragma unroll
+  for (int c = 1; c < CHAINS; ++c) {
+    float x[PART];
+#pragma unroll
+    for (int j = 0; j < PART; ++j) x[j] = shared[c][lane * PART + j];
+    mine.add(shared[c][HEAD_DIM], shared[c][HEAD_DIM + 1], x);
+  }
+  store_merged(p, slots, q_index, lane, mine);
+}
 
 // ---- producer ------------------------------------------------------------------------------
 
@@ -271,6 +304,7 @@ struct Producer {
   int now_ends, now_slot0, now_position0, now_lo, now_hi, now_flags;  // the piece that `at` is in
   int token_slot;  // of token 16 * warp + lane % 16 of the present stage; below 0: none
   int run_slot;    // of the stage's first token, if all follow it; below 0: they do not
+  bool is_hidden;  // a window hides the stage from every row: nothing is copied
   bool has_window; // else only the piece we are in is known
 
   __device__ __forceinline__ void open_window(int4 a, int4 b, bool is_live) {
@@ -328,13 +362,14 @@ struct Producer {
       bool is_prefix = (now_flags & PIECE_PREFIX) && now_position0 + at + BLOCK - 1 > least_position;
       if (is_prefix || WINDOW) kind |= SEEN_BY_POSITION | SEEN_BY_ROWS;
       run_slot = now_slot0 + at;
+      is_hidden = WINDOW && now_position0 + at + BLOCK - 1 <= least_position - p.window;
       at += BLOCK;
     } else {
       // many small pieces: seldom seen whole, so always masked
       token_slot = -1, my_lo = my_hi = my_position = 0;
       bool is_prefix = false;
       int rest = BLOCK;
-      run_slot = -1;
+      run_slot = -1, is_hidden = false;
       if (!has_window) load_window(unit);
       while (true) {
         const int want = at + mine - (BLOCK - rest);
@@ -362,7 +397,9 @@ struct Producer {
       enter_piece();
     }
     const int place = ring.mask();
-    if (kind) {
+    if (is_hidden) {
+      kind = SEEN_BY_ROWS;
+    } else if (kind) {
       // the packed rows of each consumer warp that see the token, as bits; two lanes share a token
       const int first = (my_lo - unit.row0) * GROUP, last = min(my_hi - unit.row0, unit.rows) * GROUP;
       u32 seen = 0;
@@ -436,7 +473,12 @@ struct Producer {
     const unsigned short *k = p.k + head * p.k_head, *v = p.v + head * p.v_head;
     find_tokens(unit, least_position);
     wait(bars.free_k(ring.stage), ring.phase ^ 1);
-    if (run_slot >= 0) {
+    if (is_hidden) {
+      arrive_after_copies(k_bar);
+      __syncwarp();
+      if (lane == 0) arrive(k_bar);
+      wait(bars.free_v(ring.stage), ring.phase ^ 1);
+    } else if (run_slot >= 0) {
       copy_run(k_tile, k, p.k_slot_bytes);
       arrive_after_copies(k_bar);
       __syncwarp();
@@ -475,7 +517,7 @@ struct Producer {
       ++index;
       int user_row = is_first ? look_up_row(unit.row0, unit.rows) : -1;
       int least_position = 0x7fffffff;
-      if (unit.flags & ROWS_PREFIX) {
+      if ((unit.flags & ROWS_PREFIX) || WINDOW) {
         for (int r = lane; r < unit.rows; r += 32)
           least_position = min(least_position, p.row_position[unit.row0 + r]);
         least_position = __reduce_min_sync(~0u, least_position) + grown;
@@ -654,10 +696,15 @@ struct Consumer {
     float s[32], keep[2] = {1.0f, 1.0f};
     u32 w[16];
     wait(bars.full_k(ring.stage), ring.phase);
+    const int kind = kinds(ring.mask());
+    if (WINDOW && !__any_sync(~0u, kind & SEEN_BY_ALL)) {
+      release(bars.free_k(ring.stage), 2);
+      release(bars.free_v(ring.stage), 2);
+      return;
+    }
     hold(s);
     wgmma_fence();
     score(s, ring.stage);
-    const int kind = kinds(ring.mask());
     wgmma_wait<0>();
     hold(s);
     release(bars.free_k(ring.stage), 2);
@@ -890,9 +937,7 @@ struct Consumer {
       for (int i = 4 * group + warp; i < GROUP_ROWS * GROUP; i += 8) {
         int row = (first + g) * GROUP_ROWS + i / GROUP;
         if (row >= num_rows || p.row_units[row] < 2) continue;
-        Merged merged;
-        merged.fold(p, p.row_merge[row], head * GROUP + i % GROUP, 0, 1, lane);
-        merged.store(p, p.row_merge[row], head * GROUP + i % GROUP, lane);
+        merge_by_warp(p, p.row_merge[row], head * GROUP + i % GROUP, lane);
       }
     }
   }
@@ -981,15 +1026,10 @@ extern "C" __global__ void __launch_bounds__(128, 8)
       asm volatile("griddepcontrol.wait;" ::: "memory");
     }
     is_first = false;
-    Merged merged;
-    if (is_shared) {
-      merged.fold(p, merge, q_index, warp, 4, lane);
-      merged.join(shared, warp, lane);
-      if (warp == 0) merged.store(p, merge, q_index, lane);
-    } else {
-      merged.fold(p, merge, q_index, 0, 1, lane);
-      merged.store(p, merge, q_index, lane);
-    }
+    if (is_shared)
+      merge_by_cta(p, merge, q_index, warp, lane, shared);
+    else
+      merge_by_warp(p, merge, q_index, lane);
   }
   // the next launch must not start before the one that this one waits for has ended
   if (is_first) asm volatile("griddepcontrol.wait;" ::: "memory");

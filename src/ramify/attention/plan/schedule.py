@@ -44,6 +44,7 @@ class Schedule:
     row_merge: Int32Array  # [Q] place of the row among the merges
     num_slots: int  # partial results of one row
     read_tokens: int
+    num_open: int  # pieces that grow by a token when every branch does
     busiest: float  # cost of the busiest worker over the mean
 
     @property
@@ -129,8 +130,38 @@ def make_schedule(
         row_merge=row_merge,
         num_slots=num_slots,
         read_tokens=read,
+        num_open=int(units[:used, 5].sum()),
         busiest=busiest,
     )
+
+
+def windowed_read(schedule: Schedule, window: int) -> int:
+    """Tokens loaded when a row at position p sees positions above p - window.
+
+    The kernel skips the stages of one piece that no row of the unit sees.
+    """
+    s = schedule
+    return int(_windowed(s.units, s.pieces, s.row_position, window))
+
+
+@njit
+def _windowed(units, pieces, row_position, window):  # type: ignore[no-untyped-def]
+    read = 0
+    for u in range(len(units)):
+        if units[u, 4] == 0:
+            continue
+        rows = row_position[units[u, 0] : units[u, 0] + units[u, 1]]
+        hidden = rows.min() - window
+        skip = 0  # tokens of the piece that an earlier stage took
+        for i in range(units[u, 2], units[u, 3]):
+            length, position = pieces[i, 1] - skip, pieces[i, 4] + skip
+            whole = max(length, 0) // STEP
+            gone = min(max((hidden + 1 - position) // STEP, 0), whole)
+            read += max(length, 0) - gone * STEP
+            rest = length - whole * STEP
+            # the stage that takes the rest of this piece fills up with the next ones
+            skip = (STEP - rest if rest > 0 else 0) if length > 0 else -length
+    return read
 
 
 @njit
