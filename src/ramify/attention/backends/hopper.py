@@ -1,6 +1,6 @@
 """hopper: one persistent launch per layer for the whole forest, merge included (sm_90).
 
-Every plan, whatever its method, is lowered to units that fixed workers walk; see
+Every plan, whatever its method, is lowered to units that fixed workers walk: see
 plan/schedule.py and kernels/hopper.cu. The grid never changes, so a captured CUDA graph serves every
 plan within the capacity, and a step that only appends a token per branch adds one on the device.
 """
@@ -177,8 +177,7 @@ class HopperBackend(Backend):
             for name in self._arrays.room:
                 setattr(p, name, self._arrays[name].data_ptr())
             p.num_kv_heads = self.heads.num_kv_heads
-            p.plan_lines = min(len(self._arrays.tensor) // MOST_GROWN = 64  # tokens per branch after which cuts are no longer even
-LINE_INTS, MOST_LINES)
+            p.plan_lines = min(len(self._arrays.tensor) // LINE_INTS, MOST_LINES)
             self._version = self._arrays.version
         size = len(self._parts) // (self.heads.head_dim + 1)
         p.part_out, p.part_lse = (
