@@ -76,18 +76,24 @@ def _row_tiles(num_rows, lo, hi, length, most, token_us, tile_us, walls):  # typ
             shared[hi[i]] -= length[i]
     least = np.zeros(num_rows + 1)
     begin = np.zeros(num_rows + 1, dtype=np.int64)
+    # starts that may still begin the best tile, by rising row and cost; of equals the first stays,
+    # since longer tiles are fewer tiles
+    queue = np.empty(num_rows + 1, dtype=np.int64)
+    front = back = 0
     running = 0.0
     for end in range(1, num_rows + 1):
+        start = end - 1
+        if walls[start]:
+            front = back
+        while back > front and least[queue[back - 1]] > least[start]:
+            back -= 1
+        queue[back] = start
+        back += 1
+        if queue[front] < end - most:
+            front += 1
         running += shared[end]
-        best, at = np.inf, end - 1
-        for start in range(end - 1, max(-1, end - most - 1), -1):
-            # of equal costs the longest tile: fewer tiles later
-            if least[start] <= best:
-                best, at = least[start], start
-            if walls[start]:
-                break
-        least[end] = best + tile_us + (running * token_us if end < num_rows else 0.0)
-        begin[end] = at
+        begin[end] = queue[front]
+        least[end] = least[queue[front]] + tile_us + (running * token_us if end < num_rows else 0.0)
     edges = np.empty(num_rows + 1, dtype=np.int64)
     count, row = 0, num_rows
     while row > 0:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ramify.core.forest import Forest
+from ramify.core.jit import njit
 
 IntArray = npt.NDArray[np.int64]
 
@@ -39,17 +40,27 @@ def visible_pieces(forest: Forest) -> Pieces:
 
 def runs_of_nodes(forest: Forest, nodes: IntArray, limit: IntArray) -> tuple[Pieces, IntArray]:
     """The runs of the first `limit[i]` tokens of `nodes[i]`, in order, and for each its i."""
-    first = forest.run_indptr[nodes]
-    source, within = expand(forest.run_indptr[nodes + 1] - first)
-    run = first[source] + within
-    before = np.append(0, np.cumsum(forest.run_len))
-    offset = before[run] - before[first[source]]
-    length = np.minimum(forest.run_len[run], limit[source] - offset)
-    keep = np.flatnonzero(length > 0)
-    pieces = Pieces(
-        slot=forest.run_begin[run], length=length, node=nodes[source], offset=offset
-    ).take(keep)
-    return pieces, source[keep]
+    room = int((forest.run_indptr[nodes + 1] - forest.run_indptr[nodes]).sum())
+    columns = np.empty((5, room), dtype=np.int64)
+    count = _list_runs(forest.run_indptr, forest.run_begin, forest.run_len, nodes, limit, columns)
+    slot, length, node, offset, source = columns[:, :count]
+    return Pieces(slot=slot, length=length, node=node, offset=offset), source
+
+
+@njit
+def _list_runs(run_indptr, run_begin, run_len, nodes, limit, out):  # type: ignore[no-untyped-def]
+    count = 0
+    for i in range(len(nodes)):
+        offset = 0
+        for run in range(run_indptr[nodes[i]], run_indptr[nodes[i] + 1]):
+            length = min(run_len[run], limit[i] - offset)
+            if length <= 0:
+                break
+            out[0, count], out[1, count], out[2, count] = run_begin[run], length, nodes[i]
+            out[3, count], out[4, count] = offset, i
+            offset += run_len[run]
+            count += 1
+    return count
 
 
 def cut_in_blocks(

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ramify.attention.plan.pieces import IntArray, Pieces, expand
 from ramify.core.forest import Forest
+from ramify.core.jit import njit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,40 +127,73 @@ def plan_from_pieces(
         row_range: per piece the ordered rows [begin, end) that its item serves; default all.
         item_worker: [W], for plans whose items are cut for workers.
     """
-    position = forest.node_start[pieces.node] + pieces.offset
     lo = forest.first_row(pieces.node, pieces.offset)
-    hi = forest.row_hi[pieces.node]
-    if row_range is not None:
-        lo, hi = np.maximum(lo, row_range[0]), np.minimum(hi, row_range[1])
     ordered_position = forest.row_position[forest.row_order]
-    # own rows come first by growing length, so the first row of the interval sees least
-    causal = ordered_position[lo] < position + pieces.length - 1
-    starts = np.flatnonzero(np.diff(item, prepend=-1))
-    has_rows = forest.own_hi > forest.row_lo
-    is_tip = has_rows & (forest.own_hi == forest.row_hi) & (forest.own_visible_len == forest.length)
-    is_end = pieces.offset + pieces.length == forest.length[pieces.node]
+    places = np.empty((3, len(lo)), dtype=np.int64)
+    flags = np.empty((2, len(lo)), dtype=np.bool_)
+    starts = np.empty(len(lo) + 1, dtype=np.int64)
+    num_items, can_grow = _place(
+        (pieces.node, pieces.offset, pieces.length, item),
+        (lo, *(row_range or (lo, np.empty(0, dtype=np.int64)))),
+        (forest.node_start, forest.row_lo, forest.row_hi, forest.own_hi),
+        (forest.own_visible_len, forest.length),
+        ordered_position,
+        places,
+        flags,
+        starts,
+    )
     return AttentionPlan(
         method=method,
         why="asked for",
         num_nodes=forest.num_nodes,
         row_order=forest.row_order,
         row_position=ordered_position,
-        item_indptr=np.append(starts, len(item)),
+        item_indptr=starts[: num_items + 1],
         piece_slot=pieces.slot,
         piece_len=pieces.length,
         piece_node=pieces.node,
         piece_offset=pieces.offset,
-        piece_position=position,
-        piece_lo=lo,
-        piece_hi=hi,
-        piece_causal=causal,
-        piece_open=is_tip[pieces.node] & is_end,
+        piece_position=places[0],
+        piece_lo=places[1],
+        piece_hi=places[2],
+        piece_causal=flags[0],
+        piece_open=flags[1],
         item_worker=item_worker,
-        can_grow=int((is_tip & (forest.own_hi == forest.row_lo + 1)).sum()) == forest.num_rows,
+        can_grow=can_grow,
         unique_tokens=forest.unique_tokens,
         path_tokens=forest.path_tokens,
         per_branch_tokens=per_branch_tokens(forest),
     )
+
+
+@njit
+def _place(pieces, ranges, intervals, lengths, row_position, places, flags, starts):  # type: ignore[no-untyped-def]
+    """Fill positions, intervals, flags and item starts; returns items, and whether all can grow."""
+    node, offset, length, item = pieces
+    first_row, range_lo, range_hi = ranges
+    start, row_lo, row_hi, own_hi = intervals
+    own_len, node_len = lengths
+    items = 0
+    for i in range(len(node)):
+        v = node[i]
+        lo, hi = first_row[i], row_hi[v]
+        if len(range_hi):
+            lo, hi = max(lo, range_lo[i]), min(hi, range_hi[i])
+        position = start[v] + offset[i]
+        places[0, i], places[1, i], places[2, i] = position, lo, hi
+        # own rows come first by growing length, so the first row of the interval sees least
+        flags[0, i] = row_position[lo] < position + length[i] - 1
+        is_tip = row_lo[v] < own_hi[v] == row_hi[v] and own_len[v] == node_len[v]
+        flags[1, i] = is_tip and offset[i] + length[i] == node_len[v]
+        if i == 0 or item[i] != item[i - 1]:
+            starts[items] = i
+            items += 1
+    starts[items] = len(node)
+    alone = 0
+    for v in range(len(row_lo)):
+        if row_lo[v] + 1 == own_hi[v] == row_hi[v] and own_len[v] == node_len[v]:
+            alone += 1
+    return items, alone == len(row_position)
 
 
 def per_branch_tokens(forest: Forest) -> int:
