@@ -18,7 +18,7 @@ from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.heads import HeadShape
 from ramify.attention.plan.pieces import IntArray, Pieces, visible_pieces
 from ramify.attention.plan.plan import AttentionPlan, plan_from_pieces
-from ramify.attention.plan.spans import STEP, Lists, cut_spans
+from ramify.attention.plan.spans import STEP, Lists, Spans, cut_spans
 from ramify.core.forest import Forest
 from ramify.core.jit import njit
 
@@ -35,10 +35,16 @@ def plan_fused(
     tuning = tuning or Tuning()
     pieces = visible_pieces(forest)
     lo, hi = forest.first_row(pieces.node, pieces.offset), forest.row_hi[pieces.node]
-    edges = row_tiles(forest, pieces, lo, hi, heads.group, tuning)
-    lists = _lists(forest, pieces, lo, hi, edges)
-    is_wide = bool((np.diff(edges) * heads.group * 2 > tuning.packed_rows).any())
-    spans = cut_spans(lists, tuning, is_wide=is_wide)
+    best: tuple[IntArray, Lists, Spans] | None = None
+    for packed_rows in _tile_sizes(forest.num_rows * heads.group, tuning):
+        edges = row_tiles(forest, pieces, lo, hi, max(1, packed_rows // heads.group), tuning)
+        lists = _lists(forest, pieces, lo, hi, edges)
+        is_wide = bool((np.diff(edges) * heads.group * 2 > tuning.packed_rows).any())
+        spans = cut_spans(lists, tuning, is_wide=is_wide)
+        if best is None or spans.predicted_us < best[2].predicted_us:
+            best = edges, lists, spans
+    assert best is not None
+    edges, lists, spans = best
     tile = spans.item_list[spans.item]
     return plan_from_pieces(
         forest,
@@ -50,50 +56,85 @@ def plan_fused(
     )
 
 
+def _tile_sizes(packed_rows: int, tuning: Tuning) -> list[int]:
+    """Packed rows of a tile to try: half tiles read more, but may fill the workers without a cut."""
+    whole, half = tuning.packed_rows, tuning.packed_rows // 2
+    few = half < packed_rows < 2 * tuning.num_workers * whole
+    return [whole, half] if few and tuning.fixed_cuts is None else [whole]
+
+
 def row_tiles(
-    forest: Forest, pieces: Pieces, lo: IntArray, hi: IntArray, group: int, tuning: Tuning
+    forest: Forest, pieces: Pieces, lo: IntArray, hi: IntArray, most: int, tuning: Tuning
 ) -> IntArray:
     """[T + 1] edges of the row tiles: the cut that re-reads least, counting tiles as units.
 
     With fixed cuts no tile holds rows of two trees, so a tree's tiles do not depend on others.
+
+    Args:
+        most: rows of a tile.
     """
-    most = max(1, tuning.packed_rows // group)
     costs = tuning.costs
     walls = np.zeros(forest.num_rows + 1, dtype=np.bool_)
     if tuning.fixed_cuts is not None:
         walls[forest.row_lo[forest.parent < 0]] = True
+    read_us = costs.step_us / STEP
     return _row_tiles(
-        forest.num_rows, lo, hi, pieces.length, most, costs.reread_us / STEP, costs.unit_us, walls
+        forest.num_rows,
+        lo,
+        hi,
+        pieces.length,
+        most,
+        costs.reread_us / STEP,
+        costs.masked_part * read_us,
+        costs.unit_us,
+        walls,
+        tuning.fixed_cuts is not None,
     )
 
 
 @njit
-def _row_tiles(num_rows, lo, hi, length, most, token_us, tile_us, walls):  # type: ignore[no-untyped-def]
+def _row_tiles(  # type: ignore[no-untyped-def]
+    num_rows, lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed
+):
     shared = np.zeros(num_rows + 1)  # tokens that the rows before and after an edge both see
+    private = np.zeros(num_rows + 1)  # tokens that only the row before an edge sees
     for i in range(len(lo)):
         if hi[i] - lo[i] > 1:
             shared[lo[i] + 1] += length[i]
             shared[hi[i]] -= length[i]
+        else:
+            private[hi[i]] += length[i]
+    shared = np.cumsum(shared)
+    if not is_fixed:
+        _part_strangers(lo, length, shared, tile_us / masked_us if masked_us > 0 else np.inf, walls)
+    # private tokens are masked in a tile of several rows: what a tile costs beyond its edge is
+    # masked_us * (private[end] - private[start]), with private summed up to each edge
+    private = np.cumsum(private) * masked_us
     least = np.zeros(num_rows + 1)
     begin = np.zeros(num_rows + 1, dtype=np.int64)
     # starts that may still begin the best tile, by rising row and cost; of equals the first stays,
     # since longer tiles are fewer tiles
     queue = np.empty(num_rows + 1, dtype=np.int64)
     front = back = 0
-    running = 0.0
     for end in range(1, num_rows + 1):
         start = end - 1
         if walls[start]:
             front = back
-        while back > front and least[queue[back - 1]] > least[start]:
+        while back > front and (
+            least[queue[back - 1]] - private[queue[back - 1]] > least[start] - private[start]
+        ):
             back -= 1
         queue[back] = start
         back += 1
         if queue[front] < end - most:
             front += 1
-        running += shared[end]
-        begin[end] = queue[front]
-        least[end] = least[queue[front]] + tile_us + (running * token_us if end < num_rows else 0.0)
+        edge = shared[end] * token_us if end < num_rows else 0.0
+        at = queue[front]
+        together = least[at] + private[end] - private[at]
+        if at == start or least[start] < together:  # a row alone is never masked
+            begin[end], least[end] = start, least[start] + tile_us + edge
+        else:
+            begin[end], least[end] = at, together + tile_us + edge
     edges = np.empty(num_rows + 1, dtype=np.int64)
     count, row = 0, num_rows
     while row > 0:
@@ -102,6 +143,27 @@ def _row_tiles(num_rows, lo, hi, length, most, token_us, tile_us, walls):  # typ
         row = begin[row]
     edges[count] = 0
     return edges[: count + 1][::-1].copy()
+
+
+@njit
+def _part_strangers(lo, length, shared, worth, walls):  # type: ignore[no-untyped-def]
+    """Walls between trees that share nothing and together read enough to pay for a tile more."""
+    num_rows = len(shared) - 1
+    tokens = np.zeros(num_rows + 1)  # of the tree that begins at a row
+    tree = np.empty(num_rows + 1, dtype=np.int64)
+    first = 0
+    for row in range(num_rows):
+        if shared[row] == 0:
+            first = row
+        tree[row] = first
+    for i in range(len(lo)):
+        tokens[tree[lo[i]]] += length[i]
+    before = 0
+    for row in range(1, num_rows):
+        if shared[row] == 0:
+            if tokens[before] + tokens[row] >= worth:
+                walls[row] = True
+            before = row
 
 
 def _lists(forest: Forest, pieces: Pieces, lo: IntArray, hi: IntArray, edges: IntArray) -> Lists:

@@ -19,7 +19,7 @@ from ramify.core.jit import njit
 
 STEP = 64  # tokens of a step: cuts fall on whole ones where they can
 SNAP = 0.08  # a span ends at a list's edge if that makes it shorter by at most so much
-MIN_STEPS = 2.0
+MIN_STEPS = {False: 1.0, True: 2.0}  # of a span; a wide one leaves more partial results
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +43,7 @@ class Spans:
     item: IntArray  # [C], rising
     item_list: IntArray  # [W] the list of each item
     item_worker: IntArray | None  # [W]; None: cuts are fixed and any worker may take any
+    predicted_us: float  # of the busiest worker, and of a merge where lists are cut
 
     def pieces(self, lists: Lists, pieces: Pieces) -> Pieces:
         """The cut pieces."""
@@ -68,7 +69,7 @@ def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
     if tuning.fixed_cuts is not None:
         room += int(lists.length.sum()) // tuning.fixed_cuts
     columns = np.empty((6, room), dtype=np.int64)
-    num_cuts, num_items = _cut(
+    num_cuts, num_items, predicted_us = _cut(
         lists.indptr,
         lists.length,
         lists.is_reread,
@@ -81,6 +82,7 @@ def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
         costs.unit_us,
         costs.partial_us,
         costs.merge_us,
+        MIN_STEPS[is_wide],
     )
     entry, skip, length, item = columns[:4, :num_cuts]
     item_list, item_worker = columns[4:, :num_items]
@@ -91,6 +93,7 @@ def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
         item=item,
         item_list=item_list,
         item_worker=None if tuning.fixed_cuts else item_worker,
+        predicted_us=predicted_us,
     )
 
 
@@ -135,8 +138,12 @@ def _cut(
     unit_us,
     partial_us,
     merge_us,
+    min_steps,
 ):  # type: ignore[no-untyped-def]
-    """Rows of `out`: entry, skip, length, item of each cut; list, worker of each item."""
+    """Rows of `out`: entry, skip, length, item of each cut; list, worker of each item.
+
+    Returns the number of cuts and items, and the predicted time.
+    """
     num_lists = len(indptr) - 1
     cost = np.full(num_lists, unit_us)
     for t in range(num_lists):
@@ -159,12 +166,15 @@ def _cut(
                 if indptr[t + 1] > indptr[t]:
                     out[4, items], out[5, items] = t, whole[t]
                     items += 1
-            return indptr[num_lists], items
+            return indptr[num_lists], items, load.max()
     # a list cut in n spans takes longest / n to read and n partial results to merge
-    least = max(np.sqrt(partial_us * longest), unit_us + MIN_STEPS * STEP * first_us)
+    least = max(np.sqrt(partial_us * longest), unit_us + min_steps * STEP * first_us)
     workers = max(1, min(workers, int(total / least + 0.5)))
     worker, left, rest = 0, total / workers, total
     target = left
+    predicted = (
+        target + unit_us + merge_us + partial_us * np.ceil(longest / target) if num_lists else 0.0
+    )
     cuts = items = 0
     for t in range(len(indptr) - 1):
         # the edge of a list is near: ending here is closer to even than taking the list
@@ -207,4 +217,4 @@ def _cut(
                     out[4, items], out[5, items] = t, worker
         if tokens:
             items += 1
-    return cuts, items
+    return cuts, items, predicted
