@@ -103,6 +103,11 @@ class TreeAttention:
         return self._backend.name
 
     @property
+    def tuning(self) -> Tuning | None:
+        """The workers that the backend has plans cut for, and their costs; None: no workers."""
+        return self._backend.tuning
+
+    @property
     def kv_bytes_read(self) -> int:
         """Bytes of K and V read by all runs since the last reset."""
         return self._backend.kv_bytes_read
@@ -116,7 +121,7 @@ class TreeAttention:
         method, auto = self.method, self._backend.auto_method
         if method == "auto" and auto is not None:
             method = auto
-        tuning = self._backend.tuning
+        tuning = self.tuning
         if self.fixed_cuts is not None:
             tuning = replace(tuning or Tuning(), fixed_cuts=self.fixed_cuts)
         self._plan = build_plan(forest, method, heads=self.heads, tuning=tuning)
@@ -132,8 +137,8 @@ class TreeAttention:
         answers for the slots. On a GPU this costs a few microseconds of host time and never waits.
 
         Returns:
-            False, with nothing changed, where the plan does not allow it, where the backend knows no
-            growth, or where so much has grown that a new plan pays: call `plan` then.
+            False, with nothing changed, where the plan does not allow it, where the backend knows
+            no growth, or where so much has grown that a new plan pays: call `plan` then.
         """
         self._planned()
         if not self._backend.advance():
@@ -193,8 +198,17 @@ class TreeAttention:
         return self._backend.run(q, k, v, layer)
 
     def explain(self, *, bandwidth_bytes_per_s: float = 20e9) -> PlanReport:
-        """What the current plan reads per layer, and how long that takes at a bandwidth."""
-        return explain(self._planned(), self.heads, bandwidth_bytes_per_s=bandwidth_bytes_per_s)
+        """What the current plan reads per layer, as made, and how long that takes.
+
+        Args:
+            bandwidth_bytes_per_s: gives the time where the backend has no cost table.
+        """
+        return explain(
+            self._planned(),
+            self.heads,
+            tuning=self.tuning,
+            bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        )
 
     def _planned(self) -> AttentionPlan:
         if self._plan is None:
