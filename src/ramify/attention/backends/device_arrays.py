@@ -34,7 +34,7 @@ class DeviceArrays:
         self.is_fixed = True
 
     def send(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Copy arrays, without waiting for the device. What lies beyond an array keeps its value."""
+        """Copy arrays, without waiting for the device; beyond an array its old values stay."""
         over = {name: array.size for name, array in arrays.items() if array.size > self.room[name]}
         if over:
             if self.is_fixed:

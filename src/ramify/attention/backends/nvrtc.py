@@ -1,7 +1,7 @@
 """CUDA C++ compiled at run time: no compiler on the user's machine, a cubin in the user's cache.
 
-NVRTC and the driver's bindings come with torch's CUDA builds. A cubin is kept under the hash of its
-source, options and compiler version, so a process compiles a kernel only once in its machine's life.
+NVRTC and the driver's bindings come with torch's CUDA builds. A cubin is kept under the hash of
+its source, options and compiler version, so a machine compiles a kernel once.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _compile(nvrtc: Any, source: str, arguments: Sequence[str]) -> bytes:
 
 
 def _keep(path: Path, cubin: bytes) -> None:
-    """Write beside and rename, so that no process reads half a file; a full disk is no reason to stop."""
+    """Write beside and rename: no process reads half a file. A full disk is no reason to stop."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:

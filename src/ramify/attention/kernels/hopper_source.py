@@ -1,4 +1,4 @@
-"""The CUDA source of the Hopper kernel: hopper.cu behind generated wgmma wrappers and its constants.
+"""The CUDA source of the Hopper kernel: hopper.cu behind its constants and wgmma wrappers.
 
 The wrappers are generated because an instruction of N columns names N / 2 registers.
 """

@@ -1,4 +1,4 @@
-"""What work costs on a GPU: the table that planners weigh with, and what they know of the device."""
+"""What work costs on a GPU, and what else planners know of the device."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ depth first: a shared prefix is read once per tile, small nodes stand together a
 by row intervals. Lists are laid end to end and cut stream-K; the rows of an item are only those
 that see a piece of it, so leaves that were cut off a long prefix keep few rows and few partials.
 
-Sources: DeFT, Yao et al. 2025 (arXiv 2404.00242), one flat list per group of queries; LeanAttention,
-Sanovar et al. 2025 (arXiv 2405.10480), equal spans.
+Sources: DeFT, Yao et al. 2025 (arXiv 2404.00242), one flat list per group of queries;
+LeanAttention, Sanovar et al. 2025 (arXiv 2405.10480), equal spans.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def plan_fused(
 
 
 def _tile_sizes(packed_rows: int, tuning: Tuning) -> list[int]:
-    """Packed rows of a tile to try: half tiles read more, but may fill the workers without a cut."""
+    """Packed rows of a tile to try: half tiles read more, but may fill the workers uncut."""
     whole, half = tuning.packed_rows, tuning.packed_rows // 2
     few = half < packed_rows < 2 * tuning.num_workers * whole
     return [whole, half] if few and tuning.fixed_cuts is None else [whole]
@@ -196,7 +196,7 @@ def _count_entries(lo, hi, edges):  # type: ignore[no-untyped-def]
 
 @njit
 def _fill_entries(lo, hi, length, begins, position, edges, out, indptr):  # type: ignore[no-untyped-def]
-    # pieces come by rising lo, so those still open are a list that only shrinks and grows at its end
+    # pieces come by rising lo, so those still open are a list that shrinks, and grows at its end
     still = np.empty(len(lo), dtype=np.int64)
     num_open, after, count = 0, 0, 0
     for t in range(len(edges) - 1):

@@ -50,7 +50,7 @@ def fixed_parts(length: IntArray, num_workers: int) -> int:
 
 
 def paths_of_tips(forest: Forest) -> tuple[IntArray, Pieces, IntArray]:
-    """Nodes with rows in depth-first order, the pieces of their paths, and the tip of each piece."""
+    """Nodes with rows in depth-first order, the pieces of their paths, and each piece's tip."""
     nodes = forest.node_order
     tips = nodes[(forest.own_hi > forest.row_lo)[nodes]]
     tip, node, limit = _paths(forest, tips)

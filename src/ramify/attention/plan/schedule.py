@@ -196,7 +196,7 @@ def _fill(  # type: ignore[no-untyped-def]
     tile, rows_per_group, num_workers, num_units, unit_us, token_us,
     units, pieces, row_units, expected, user_row, row_merge, merges, slots,
 ):  # fmt: skip
-    """Returns units used, slots, merges, their partials, tokens read, and how busy the busiest is."""
+    """Returns units used, slots, merges, their partials, tokens read, busiest load over mean."""
     num_rows = len(row_units)
     first_row = np.empty(num_units, dtype=np.int64)
     row_count = np.empty(num_units, dtype=np.int64)
