@@ -124,10 +124,10 @@ class TreeAttention:
         tuning = self.tuning
         if self.fixed_cuts is not None:
             tuning = replace(tuning or Tuning(), fixed_cuts=self.fixed_cuts)
-        self._plan = build_plan(forest, method, heads=self.heads, tuning=tuning)
-        self._backend.prepare(forest, self._plan)
-        self._grown = 0
-        return self._plan
+        plan = build_plan(forest, method, heads=self.heads, tuning=tuning)
+        self._backend.prepare(forest, plan)
+        self._plan, self._grown = plan, 0
+        return plan
 
     def advance(self) -> bool:
         """Take over a step that appended one token to every row's node, without a new plan.

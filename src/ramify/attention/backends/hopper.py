@@ -84,25 +84,34 @@ class HopperBackend(Backend):
         self._held: list[tuple[Tensor, ...]] = []
         self._params = _Params()
         self._read_tokens: dict[int, int] = {}  # by window
+        self._most_slots: int | None = None  # None: not reserved
         self._version = -1
 
-    def reserve(self, *, rows: int, nodes: int, slots: int) -> None:
+    def reserve(
+        self, *, rows: int, nodes: int, slots: int | None = None, pieces: int | None = None
+    ) -> None:
         """Fix all addresses for captured graphs; a larger plan raises InputError.
 
         Args:
             rows, nodes: of the largest forest.
-            slots: partial results of one row; rows x 4 is ample for fused plans.
+            slots: partial results of one row and all its heads; the default is ample for fused.
+            pieces: runs over all units. A node's run may be listed by several row tiles and is cut
+                by workers: the default is ample for fused; per_branch and lean list every path.
         """
-        # a node's run may be listed by several row tiles and cut by every worker
-        pieces = 4 * nodes + self.num_workers
+        slots = slots or 4 * rows + 64 * self.num_workers
+        pieces = pieces or 4 * nodes + rows + self.num_workers
         units = 2 * self.num_workers + rows
         self._arrays.fix(_room(rows=rows, units=units, pieces=pieces, slots=slots))
         self._make_workspace(slots)
+        self._most_slots = slots
 
     def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
         """Lower the plan and send it to the device, without waiting."""
         costs = self.tuning.costs if self.tuning else None
         schedule = make_schedule(plan, self.heads.group, self.num_workers, costs)
+        if self._most_slots is not None and schedule.num_slots > self._most_slots:
+            wanted = f"at most {self._most_slots} partial results"
+            raise InputError(expected_got("plan", wanted, schedule.num_slots))
         self._arrays.send(_arrays_of(schedule))
         self._schedule = schedule
         self._make_workspace(schedule.num_slots)
