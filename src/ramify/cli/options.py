@@ -76,9 +76,17 @@ class GenerateOptions(JsonFlag):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(JsonFlag):
-    """Show the attention plan of a tree, its cost and why."""
+    """Show the attention plan of a tree, its cost and why, beside what a run of it takes."""
 
-    explain: bool = field(default=False, metadata={"help": "list the items of each plan as well"})
+    explain: bool = field(
+        default=False,
+        metadata={"help": "list the items of each plan as well; on a GPU also run and measure it"},
+    )
+    measure: bool = field(
+        default=False, metadata={"help": "run the plans on random tensors, on a CPU too"}
+    )
+    no_measure: bool = field(default=False, metadata={"help": "run nothing"})
+    repeats: int = field(default=30, metadata={"help": "timed runs per plan"})
     shape: str | None = field(
         default=None,
         metadata={
@@ -92,15 +100,33 @@ class PlanOptions(JsonFlag):
     tree: int = field(default=0, metadata={"help": "which complete tree of the workload"})
     iteration: int = field(default=0, metadata={"help": "its decode iteration"})
     method: str = field(
-        default="all", metadata={"help": "auto, per_branch, node, node_chunk, flatten or all"}
+        default="all",
+        metadata={"help": "auto, per_branch, lean, node, node_chunk, flatten, fused or all"},
     )
+    device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
+    backend: str = field(default="auto", metadata={"help": "attention backend to plan for"})
     q_heads: int = field(default=32, metadata={"help": "query heads"})
     kv_heads: int = field(default=8, metadata={"help": "KV heads"})
     head_dim: int = field(default=128, metadata={"help": "dimension of a head"})
-    itemsize: int = field(default=2, metadata={"help": "bytes of a stored element"})
+    dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "auto, bfloat16, float16, float32 or float64; auto: what has itemsize bytes"
+        },
+    )
+    itemsize: int | None = field(
+        default=None,
+        metadata={
+            "help": "bytes of a stored element of K and V: 1 (fp8), 2, 4 or 8 (default: of dtype)"
+        },
+    )
     block_tokens: int = field(default=128, metadata={"help": "block of node_chunk and flatten"})
     bandwidth_gbs: float = field(
-        default=20.0, metadata={"help": "memory bandwidth behind the predicted time, GB/s"}
+        default=20.0,
+        metadata={
+            "help": "memory bandwidth behind the predicted time, GB/s, where a backend has no "
+            "cost table"
+        },
     )
     max_items: int = field(default=12, metadata={"help": "items listed per plan"})
 

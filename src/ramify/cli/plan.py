@@ -1,63 +1,114 @@
-"""`ramify plan`: what attention would do for a tree, method by method, from the plan itself."""
+"""`ramify plan`: what attention would do for a tree, method by method, and what it then does."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
-from rich.table import Table
+import torch
 
-from ramify.attention.plan import METHODS, AttentionPlan, HeadShape, PlanReport, build_plan, explain
+from ramify.attention import METHODS, AttentionPlan, TreeAttention, build_plan, explain
+from ramify.attention.plan.build import BLOCK_TOKENS
+from ramify.attention.plan.predict import predict
+from ramify.bench.attention.achieved import measure_plan
+from ramify.bench.attention.timers import Timer, timer_for
+from ramify.bench.env import environment
+from ramify.cli.bench_settings import bench_device
 from ramify.cli.options import PlanOptions
 from ramify.cli.output import Output
+from ramify.cli.plan_tables import ShownPlan, achieved_table, item_table, summary_table
 from ramify.cli.shapes import forest_of_shape, recorded_shape
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest import Forest
 
+DTYPES = {1: torch.bfloat16, 2: torch.bfloat16, 4: torch.float32, 8: torch.float64}
+"""What an element of so many bytes is by default; K and V of one byte are fp8."""
+NAMES = {str(t).removeprefix("torch."): t for t in (torch.float16, *DTYPES.values())}
+
 
 def execute(options: PlanOptions, out: Output) -> int:
-    """Build the plans, print them. Raises InputError for a bad shape, workload or head layout."""
-    heads = _head_shape(options)
+    """Build the plans, run them if asked to, print. Raises InputError for bad options."""
+    _check(options)
+    device = bench_device(options.device)
     forest, title = _forest(options)
+    auto = _open(options, device, "auto")
+    chosen = auto.plan(forest)
+    timer = timer_for(device) if _is_measured(options, device) else None
     methods = METHODS if options.method == "all" else (options.method,)
-    plans = [build_plan(forest, method, block_tokens=options.block_tokens) for method in methods]
-    bandwidth = options.bandwidth_gbs * 1e9
-    reports = [explain(plan, heads, bandwidth_bytes_per_s=bandwidth) for plan in plans]
-    chosen = build_plan(forest, "auto", block_tokens=options.block_tokens)
-    out.say(_headline(title, forest, heads))
-    out.say(_summary(reports))
+    shown = [_show(_open(options, device, m), forest, options, timer) for m in methods]
+    out.say(_headline(title, forest, auto))
+    out.say(summary_table(shown))
     out.say(f"auto chooses {chosen.method}: {chosen.why}")
+    if timer is not None:
+        out.say(
+            f"\npredicted and achieved, {timer.kind} timing, ratios are achieved over predicted"
+        )
+        out.say(achieved_table(shown))
     if options.explain:
-        for plan in plans:
-            out.say(_item_table(plan, options.max_items))
+        for one in shown:
+            out.say(item_table(one, options.max_items))
     out.document(
         {
             "tree": title,
-            "heads": asdict(heads),
+            "heads": asdict(auto.heads),
+            "device": str(device),
+            "backend": auto.backend,
             "auto": {"method": chosen.method, "why": chosen.why},
-            "plans": [
-                _document(plan, report, with_items=options.explain)
-                for plan, report in zip(plans, reports, strict=True)
-            ],
+            "plans": [one.document(with_items=options.explain) for one in shown],
+            "environment": None if timer is None else environment(),
         }
     )
     return 0
 
 
-def _head_shape(options: PlanOptions) -> HeadShape:
-    for name in ("q_heads", "kv_heads", "head_dim", "itemsize"):
+def _check(options: PlanOptions) -> None:
+    for name in ("q_heads", "kv_heads", "head_dim", "repeats"):
         if getattr(options, name) < 1:
             raise InputError(expected_got(name, "at least 1", getattr(options, name)))
     if options.q_heads % options.kv_heads:
         raise InputError(
             expected_got("q_heads", f"a multiple of kv_heads {options.kv_heads}", options.q_heads)
         )
-    return HeadShape(
-        num_q_heads=options.q_heads,
-        num_kv_heads=options.kv_heads,
-        head_dim=options.head_dim,
-        itemsize=options.itemsize,
+    if options.measure and options.no_measure:
+        raise InputError(expected_got("measure, no_measure", "one of the two", "both"))
+    if options.measure and options.block_tokens != BLOCK_TOKENS:
+        wanted = f"{BLOCK_TOKENS}, which is what runs, with measure"
+        raise InputError(expected_got("block_tokens", wanted, options.block_tokens))
+
+
+def _is_measured(options: PlanOptions, device: torch.device) -> bool:
+    """Asked for, or part of an explanation where it takes no time to speak of."""
+    is_default = options.explain and device.type == "cuda" and options.block_tokens == BLOCK_TOKENS
+    return options.measure or (is_default and not options.no_measure)
+
+
+def _open(options: PlanOptions, device: torch.device, method: str) -> TreeAttention:
+    dtype, kv_dtype = _dtypes(options)
+    return TreeAttention(
+        options.q_heads,
+        options.kv_heads,
+        options.head_dim,
+        dtype,
+        device,
+        method,
+        options.backend,
+        kv_dtype=kv_dtype,
     )
+
+
+def _dtypes(options: PlanOptions) -> tuple[torch.dtype, torch.dtype | None]:
+    """Of q, and of K and V where that is another."""
+    if options.itemsize not in (None, *DTYPES):
+        allowed = ", ".join(map(str, DTYPES))
+        raise InputError(expected_got("itemsize", f"one of {allowed}", options.itemsize))
+    if options.dtype not in ("auto", *NAMES):
+        raise InputError(expected_got("dtype", f"auto, {', '.join(NAMES)}", repr(options.dtype)))
+    dtype = DTYPES[options.itemsize or 2] if options.dtype == "auto" else NAMES[options.dtype]
+    if options.itemsize == 1:
+        return dtype, torch.float8_e4m3fn
+    if options.itemsize not in (None, dtype.itemsize):
+        wanted = f"1 or {dtype.itemsize} with dtype {options.dtype}"
+        raise InputError(expected_got("itemsize", wanted, options.itemsize))
+    return dtype, None
 
 
 def _forest(options: PlanOptions) -> tuple[Forest, str]:
@@ -71,95 +122,44 @@ def _forest(options: PlanOptions) -> tuple[Forest, str]:
     return state.forest(room=0), state.name
 
 
-def _headline(title: str, forest: Forest, heads: HeadShape) -> str:
-    layout = f"{heads.num_q_heads}/{heads.num_kv_heads} heads of {heads.head_dim}"
-    return (
-        f"{title}: {forest.num_nodes} nodes, {forest.num_rows} rows, "
-        f"{forest.unique_tokens} tokens ({forest.path_tokens} counted per row); "
-        f"{layout}, {heads.itemsize} bytes an element; one layer"
+def _show(
+    op: TreeAttention, forest: Forest, options: PlanOptions, timer: Timer | None
+) -> ShownPlan:
+    plan = _plan(op, forest, options)
+    bandwidth = options.bandwidth_gbs * 1e9
+    tuning = op.tuning
+    return ShownPlan(
+        plan=plan,
+        report=explain(plan, op.heads, tuning=tuning, bandwidth_bytes_per_s=bandwidth),
+        on_workers=None if tuning is None else predict(plan, op.heads, tuning),
+        achieved=None
+        if timer is None
+        else measure_plan(op, forest, timer, repeats=options.repeats),
     )
 
 
-def _summary(reports: list[PlanReport]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("method")
-    for name in ("items", "tiles", "unique", "re-read", "partials", "sharing", "predicted"):
-        table.add_column(name, justify="right")
-    for report in reports:
-        table.add_row(
-            report.method,
-            str(report.num_items),
-            str(report.num_tiles),
-            _size(report.kv_bytes_unique),
-            _size(report.kv_bytes_reread),
-            _size(report.partial_bytes),
-            f"{report.sharing_factor:.2f}x",
-            f"{report.predicted_us:.1f} us",
-        )
-    return table
+def _plan(op: TreeAttention, forest: Forest, options: PlanOptions) -> AttentionPlan:
+    """The plan that runs; with blocks of another length, one that is only shown."""
+    plan = op.plan(forest)
+    if options.block_tokens == BLOCK_TOKENS:
+        return plan
+    other = build_plan(
+        forest,
+        plan.method,
+        block_tokens=options.block_tokens,
+        heads=op.heads,
+        tuning=op.tuning,
+    )
+    return replace(other, why=plan.why)
 
 
-def _item_table(plan: AttentionPlan, max_items: int) -> Table:
-    """The first items with their rows and KV pieces."""
-    shown = min(plan.num_items, max_items)
-    title = f"{plan.method} ({plan.why}): items 0 to {shown - 1} of {plan.num_items}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("item", "rows", "tokens", "KV pieces node[begin:end]@slot"):
-        table.add_column(name, justify="left" if name.startswith("KV") else "right")
-    for item in _items(plan)[:shown]:
-        pieces = [
-            f"{p['node']}[{p['begin']}:{p['end']}]@{p['slot']}{' causal' if p['causal'] else ''}"
-            for p in item["pieces"]
-        ]
-        more = f" and {len(pieces) - 4} more" if len(pieces) > 4 else ""
-        rows = f"[{item['row_begin']}:{item['row_end']}]"
-        listed = " ".join(pieces[:4]) + more
-        table.add_row(str(item["item"]), rows, str(item["tokens"]), listed)
-    return table
-
-
-def _items(plan: AttentionPlan) -> list[dict[str, Any]]:
-    """Every item as plain data; rows are counted in depth-first order."""
-    items = []
-    for item in range(plan.num_items):
-        pieces = range(int(plan.item_indptr[item]), int(plan.item_indptr[item + 1]))
-        items.append(
-            {
-                "item": item,
-                "row_begin": int(plan.item_lo[item]),
-                "row_end": int(plan.item_hi[item]),
-                "tokens": int(plan.piece_len[pieces.start : pieces.stop].sum()),
-                "pieces": [_piece(plan, piece) for piece in pieces],
-            }
-        )
-    return items
-
-
-def _piece(plan: AttentionPlan, piece: int) -> dict[str, Any]:
-    begin = int(plan.piece_offset[piece])
-    return {
-        "node": int(plan.piece_node[piece]),
-        "begin": begin,
-        "end": begin + int(plan.piece_len[piece]),
-        "slot": int(plan.piece_slot[piece]),
-        "row_begin": int(plan.piece_lo[piece]),
-        "row_end": int(plan.piece_hi[piece]),
-        "causal": bool(plan.piece_causal[piece]),
-    }
-
-
-def _document(plan: AttentionPlan, report: PlanReport, *, with_items: bool) -> dict[str, Any]:
-    document = asdict(report)
-    if with_items:
-        document["items"] = _items(plan)
-    return document
-
-
-def _size(num_bytes: int) -> str:
-    """Bytes with a binary unit."""
-    value = float(num_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+def _headline(title: str, forest: Forest, op: TreeAttention) -> str:
+    heads = op.heads
+    layout = f"{heads.num_q_heads}/{heads.num_kv_heads} heads of {heads.head_dim}"
+    workers = "" if op.tuning is None else f", {op.tuning.num_workers} workers a KV head"
+    return (
+        f"{title}: {forest.num_nodes} nodes, {forest.num_rows} rows, "
+        f"{forest.unique_tokens} tokens ({forest.path_tokens} counted per row); "
+        f"{layout}, {heads.itemsize} bytes an element; one layer; "
+        f"backend {op.backend} on {op.device}{workers}"
+    )

@@ -1,7 +1,7 @@
 """hopper: one persistent launch per layer for the whole forest, merge included (sm_90).
 
 Every plan, whatever its method, is lowered to units that fixed workers walk: see plan/schedule.py
-and kernels/hopper.cu. The grid never changes, so a captured CUDA graph serves every plan within the
+and kernels/hopper/entry.cu. The grid never changes, so a captured CUDA graph serves every plan within the
 capacity, and a step that only appends a token per branch adds one on the device.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from ramify.attention.backends.base import Backend, LayerOptions
 from ramify.attention.backends.device_arrays import DeviceArrays
 from ramify.attention.backends.nvrtc import CudaKernel, compile_cubin
-from ramify.attention.kernels.hopper_source import KernelConstants, hopper_source
+from ramify.attention.kernels.hopper.source import KernelConstants, hopper_source
 from ramify.attention.plan import AttentionPlan, HeadShape
 from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.schedule import (
@@ -47,7 +47,7 @@ _kernels: dict[tuple[KernelConstants, int], tuple[CudaKernel, CudaKernel]] = {}
 
 
 class _Params(ctypes.Structure):
-    """As the struct of the same name in kernels/hopper.cu."""
+    """As the struct of the same name in kernels/hopper/entry.cu."""
 
     _fields_ = (
         [(name, ctypes.c_void_p) for name in (

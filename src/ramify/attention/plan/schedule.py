@@ -29,7 +29,7 @@ PIECE_PREFIX, PIECE_OPEN = 1, 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Schedule:
-    """Int32 arrays as kernels/hopper.cu reads them; unit w is the first of worker w."""
+    """Int32 arrays as kernels/hopper/entry.cu reads them; unit w is the first of worker w."""
 
     # [32] rows, tokens appended since, merge inside the launch, rows to merge, warps share a row
     header: Int32Array

@@ -172,9 +172,9 @@ def _cut(
     workers = max(1, min(workers, int(total / least + 0.5)))
     worker, left, rest = 0, total / workers, total
     target = left
-    predicted = (
-        target + unit_us + merge_us + partial_us * np.ceil(longest / target) if num_lists else 0.0
-    )
+    predicted = 0.0
+    if target > 0:  # some row sees something
+        predicted = target + unit_us + merge_us + partial_us * np.ceil(longest / target)
     cuts = items = 0
     for t in range(len(indptr) - 1):
         # the edge of a list is near: ending here is closer to even than taking the list

@@ -1,4 +1,4 @@
-"""The CUDA source of the Hopper kernel: hopper.cu behind its constants and wgmma wrappers.
+"""The CUDA source of the Hopper kernel: its parts behind constants and wgmma wrappers.
 
 The wrappers are generated because an instruction of N columns names N / 2 registers.
 """
@@ -8,6 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
+PARTS = (
+    "params.cu",
+    "instructions.cu",
+    "schedule.cu",
+    "merge.cu",
+    "producer.cu",
+    "rows.cu",
+    "consumer.cu",
+    "entry.cu",
+)
 MAX_SHARED_BYTES = 227 << 10  # of one CTA on sm_90
 BLOCK = 64  # tokens of a stage
 MASKS = 8  # stages whose masks are kept
@@ -48,7 +58,8 @@ class KernelConstants:
 
 def hopper_source(constants: KernelConstants) -> str:
     """The translation unit of one variant."""
-    body = files(__package__).joinpath("hopper.cu").read_text(encoding="utf-8")
+    folder = files(__package__)
+    parts = [folder.joinpath(name).read_text(encoding="utf-8") for name in PARTS]
     kind = "bf16" if constants.is_bf16 else "f16"
     defines = {
         "HEAD_DIM": constants.head_dim,
@@ -67,7 +78,7 @@ def hopper_source(constants: KernelConstants) -> str:
             _ORDER,
             _wgmma("wgmma_s", 64, kind, k_major=True),
             _wgmma("wgmma_o", constants.head_dim, kind, k_major=False),
-            body,
+            *parts,
         ]
     )
 
