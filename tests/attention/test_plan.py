@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramify.attention import METHODS, AttentionPlan, HeadShape, build_plan, choose_method, explain
+from ramify.attention.plan.cost import CostTable, Tuning
 from ramify.attention.plan.per_branch import plan_per_branch
 from ramify.attention.reference import merge_partials_ref, tree_attention_ref, visibility_ref
 from ramify.core.errors import InputError
@@ -37,6 +40,25 @@ SHAPES = st.builds(
 )
 
 
+TUNINGS = st.builds(
+    Tuning,
+    num_workers=st.integers(1, 20),
+    packed_rows=st.sampled_from([16, 32, 64, 128]),
+    fixed_cuts=st.sampled_from([None, None, 64, 100]),
+    costs=st.sampled_from(
+        [
+            CostTable(),
+            CostTable(unit_us=0.0, partial_us=0.0, merge_us=0.0),
+            CostTable(reread_us=3.0, unit_us=0.3, partial_us=1.0, merge_us=0.1),
+        ]
+    ),
+)
+
+
+def heads_of(group: int) -> HeadShape:
+    return HeadShape(num_q_heads=2 * group, num_kv_heads=2, head_dim=64, itemsize=2)
+
+
 def visible_pairs(forest: Forest, num_slots: int) -> np.ndarray:
     """Count [Q, slots] of the user's rows, from the reference's walk over ancestors."""
     slots, visible = visibility_ref(forest)
@@ -58,12 +80,17 @@ def item_cells(plan: AttentionPlan, item: int) -> list[tuple[int, np.ndarray]]:
 
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), spec=SHAPES)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spec=SHAPES,
+    group=st.sampled_from([1, 3, 4, 7, 16]),
+    tuning=st.none() | TUNINGS,
+)
 def test_every_visible_pair_is_covered_exactly_once(
-    method: str, seed: int, spec: RandomForestSpec
+    method: str, seed: int, spec: RandomForestSpec, group: int, tuning: Tuning | None
 ) -> None:
     case = random_forest(seed, spec)
-    plan = build_plan(case.forest, method)
+    plan = build_plan(case.forest, method, heads=heads_of(group), tuning=tuning)
     covered = np.zeros((plan.num_rows, case.num_slots), dtype=np.int64)
     for item in range(plan.num_items):
         for slot, rows in item_cells(plan, item):
@@ -74,8 +101,10 @@ def test_every_visible_pair_is_covered_exactly_once(
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), spec=SHAPES)
-def test_reads_and_partials_as_counted(seed: int, spec: RandomForestSpec) -> None:
+@given(seed=st.integers(0, 2**32 - 1), spec=SHAPES, tuning=st.none() | TUNINGS)
+def test_reads_and_partials_as_counted(
+    seed: int, spec: RandomForestSpec, tuning: Tuning | None
+) -> None:
     case = random_forest(seed, spec)
     forest = case.forest
     pairs = visible_pairs(forest, case.num_slots)
@@ -83,20 +112,45 @@ def test_reads_and_partials_as_counted(seed: int, spec: RandomForestSpec) -> Non
         pairs[forest.query_node == node].any(axis=0).sum() for node in set(forest.query_node)
     )
     for method in METHODS:
-        plan = build_plan(forest, method)
+        plan = build_plan(forest, method, heads=heads_of(4), tuning=tuning)
         assert plan.unique_tokens == pairs.any(axis=0).sum()
         assert plan.path_tokens == pairs.sum()
         assert plan.per_branch_tokens == alone
-        if method == "fused":  # re-reads what is cheaper to read again than to merge
-            assert plan.unique_tokens <= plan.read_tokens
+        if method == "fused":  # a row tile reads what its rows see, whatever other tiles read
+            most = max(1, (tuning or Tuning()).packed_rows // 4)
+            assert (plan.item_hi - plan.item_lo <= most).all()
+            assert plan.unique_tokens <= plan.read_tokens <= plan.path_tokens
         else:
-            assert plan.read_tokens == (alone if method == "per_branch" else plan.unique_tokens)
-        assert plan.read_tokens <= plan.per_branch_tokens
+            shares = method not in ("per_branch", "lean")
+            assert plan.read_tokens == (plan.unique_tokens if shares else alone)
+            assert plan.read_tokens <= plan.per_branch_tokens
         count = np.zeros(plan.num_rows, dtype=np.int64)
         for lo, hi in zip(plan.item_lo, plan.item_hi, strict=True):
             count[lo:hi] += 1
         np.testing.assert_array_equal(plan.partials_per_row, count)
         assert plan.partial_rows == count[count > 1].sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spec=SHAPES,
+    group=st.sampled_from([1, 3, 4, 7, 16]),
+    tuning=st.none() | TUNINGS,
+)
+def test_with_a_row_per_node_nothing_reads_more_than_branch_by_branch(
+    seed: int, spec: RandomForestSpec, group: int, tuning: Tuning | None
+) -> None:
+    """Decoding: the promise of the whole design, method by method and for any tuning."""
+    case = random_forest(seed, spec)
+    nodes = np.unique(case.forest.query_node)
+    # every second forest has rows that do not see the end of their node
+    seen = np.maximum(case.forest.length[nodes] - seed % 2 * (nodes % 3), 0)
+    forest = replace(case.forest, query_node=nodes, query_len=seen)
+    for method in METHODS:
+        plan = build_plan(forest, method, heads=heads_of(group), tuning=tuning)
+        assert plan.unique_tokens <= plan.read_tokens <= plan.per_branch_tokens
+        assert plan.per_branch_tokens == plan.path_tokens
 
 
 @settings(max_examples=40, deadline=None)
@@ -168,6 +222,37 @@ def test_merge_lists_give_the_attention_of_the_forest(method: str, seed: int) ->
     torch.testing.assert_close(merged[1], exact[1][order])
 
 
+def test_fixed_cuts_of_per_branch_ignore_other_paths() -> None:
+    long = Forest.from_nodes([-1, 0, -1], [1000, 70, 5], [0, 1000, 1100], [1, 2])
+    plan = build_plan(long, "per_branch", tuning=Tuning(num_workers=7, fixed_cuts=400))
+    assert plan.item_indptr.tolist() == [0, 1, 2, 4, 5]
+    assert plan.piece_len.tolist() == [400, 400, 200, 70, 5]
+
+
+def test_plans_grow_where_every_row_ends_a_leaf_of_its_own() -> None:
+    leaves = ([-1, 0, 0], [9, 2, 3], [0, 10, 20])
+    grows = {
+        True: [([1, 2], [2, 3]), ([2], [3]), ([], [])],
+        False: [
+            ([1, 2], [1, 3]),  # a row before its node's end
+            ([1, 1], [2, 2]),  # two rows at one node
+            ([0, 1], [9, 2]),  # rows below a row
+        ],
+    }
+    for can_grow, rows in grows.items():
+        for query_node, query_len in rows:
+            forest = Forest.from_nodes(*leaves, query_node, query_len)
+            for method in METHODS:
+                plan = build_plan(forest, method)
+                assert plan.can_grow == can_grow
+                if can_grow:
+                    ends = plan.piece_slot[plan.piece_open] + plan.piece_len[plan.piece_open]
+                    last = {1: 12, 2: 23}
+                    assert sorted(ends.tolist()) == sorted(last[node] for node in query_node)
+    empty_leaf = Forest.from_nodes([-1, 0], [9, 0], [0, 10], [1])
+    assert not build_plan(empty_leaf, "fused").can_grow
+
+
 def test_causal_pieces_are_those_that_hide_something() -> None:
     assert not build_plan(few_shot().forest, "node").piece_causal.any()
     assert build_plan(prefill().forest, "node").piece_causal.all()
@@ -204,6 +289,23 @@ def test_explain_counts_the_few_shot_case_by_hand() -> None:
     assert baseline.kv_bytes_reread == (50 * 4200 - 14_000) * 4096
 
 
+def test_a_chunk_of_many_rows_is_read_once_per_row_tile() -> None:
+    """What a GPU does for any method; a tile reads up to the last token that its last row sees."""
+    forest = prefill(prompt=4000, chunk=512).forest
+    plan = build_plan(forest, "fused", heads=HEADS, tuning=Tuning(fixed_cuts=10_000))
+    assert plan.read_tokens == sum(range(4000 - 512 + 32, 4001, 32))
+    shared = build_plan(few_shot(64, 4000, 200).forest, "fused", heads=HEADS)
+    assert shared.read_tokens == 2 * 4000 + 64 * 200
+
+
+def test_rows_that_see_nothing_are_planned_for_any_tuning() -> None:
+    forest = Forest.from_nodes([-1, 0], [0, 3], [0, 1], [0, 1, 1], [0, 0, 0])
+    for method in METHODS:
+        for fixed in (None, 64):
+            plan = build_plan(forest, method, tuning=Tuning(num_workers=3, fixed_cuts=fixed))
+            assert (plan.num_items, plan.read_tokens) == (0, 0)
+
+
 def test_plans_are_sized_by_nodes_and_rows_not_tokens() -> None:
     short, long = few_shot(8, 100, 10).forest, few_shot(8, 1_000_000, 10).forest
     for method in ("per_branch", "node"):
@@ -227,8 +329,8 @@ def test_a_forest_without_rows_or_tokens_gives_an_empty_plan() -> None:
 
 def test_bad_arguments() -> None:
     forest = chains(1, 4).forest
-    with pytest.raises(InputError, match=r"method: expected auto, per_branch, .*got 'lean'"):
-        build_plan(forest, "lean")
+    with pytest.raises(InputError, match=r"method: expected auto, per_branch, lean, .*got 'leaf'"):
+        build_plan(forest, "leaf")
     with pytest.raises(InputError, match=r"block_tokens: expected at least 1, got 0"):
         build_plan(forest, "flatten", block_tokens=0)
     with pytest.raises(InputError, match=r"bandwidth_bytes_per_s: expected above 0, got nan"):

@@ -23,14 +23,20 @@ MAX_PARTS = 128
 
 
 def plan_per_branch(forest: Forest, tuning: Tuning | None = None) -> AttentionPlan:
-    """One item per node with rows, or `fixed_parts` of them; KV read = sum of the path lengths."""
+    """One item per node with rows, or `fixed_parts` of them; KV read = sum of the path lengths.
+
+    With fixed cuts the parts have so many tokens each, for paths of any length.
+    """
     tips, pieces, item = paths_of_tips(forest)
     rows = (forest.row_lo[tips][item], forest.own_hi[tips][item])
     if tuning is None or not len(tips):
         return plan_from_pieces(forest, "per_branch", pieces, item, row_range=rows)
     total = np.bincount(item, weights=pieces.length, minlength=len(tips)).astype(np.int64)
-    parts = fixed_parts(total, tuning.num_workers)
-    block = np.maximum(1, -(-total // (parts * PART_STEP))) * PART_STEP
+    if tuning.fixed_cuts is not None:
+        block = np.full(len(tips), tuning.fixed_cuts)
+    else:
+        parts = fixed_parts(total, tuning.num_workers)
+        block = np.maximum(1, -(-total // (parts * PART_STEP))) * PART_STEP
     before = np.cumsum(pieces.length) - pieces.length
     first = np.flatnonzero(np.diff(item, prepend=-1))
     start = before - before[first][np.searchsorted(item[first], item)]

@@ -76,7 +76,12 @@ class AttentionPlan:
 
     @cached_property
     def read_tokens(self) -> int:
-        """Tokens whose K and V are read, each item reading its pieces once."""
+        """Tokens whose K and V are read, each item reading its pieces once.
+
+        At most per_branch_tokens where each row has a node of its own, as in decoding. Where many
+        rows sit at one node, as in a prefill chunk, a GPU takes them a row tile at a time whatever
+        the method, and items of fused are row tiles: then at most path_tokens.
+        """
         return int(self.piece_len.sum())
 
     @cached_property
@@ -189,9 +194,10 @@ def _place(pieces, ranges, intervals, lengths, row_position, places, flags, star
             starts[items] = i
             items += 1
     starts[items] = len(node)
+    # an empty node has no last token, hence no slot that a next one would follow
     alone = 0
     for v in range(len(row_lo)):
-        if row_lo[v] + 1 == own_hi[v] == row_hi[v] and own_len[v] == node_len[v]:
+        if row_lo[v] + 1 == own_hi[v] == row_hi[v] and own_len[v] == node_len[v] > 0:
             alone += 1
     return items, alone == len(row_position)
 
