@@ -1,4 +1,4 @@
-"""`ramify plan` prints what build_plan made, for shapes, specs and recorded trees."""
+"""`ramify plan` prints what was planned, and what a run of it reads and takes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,29 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 
-from ramify.attention.plan import METHODS, HeadShape, build_plan, explain
-from ramify.cli.main import main
+from ramify.attention import METHODS, HeadShape, TreeAttention, build_plan, explain
+from ramify.attention.backends.cpu import CpuBackend
+from ramify.attention.plan.cost import Tuning
+from ramify.cli import plan as command
+from ramify.cli.main import main, parse
 from ramify.cli.shapes import forest_of_shape, recorded_shape
 from ramify.search.recorded import load_recorded_trees
 from ramify.testing import trees
 
 HEADS = HeadShape(num_q_heads=8, num_kv_heads=2, head_dim=64, itemsize=4)
-HEAD_FLAGS = ("--q-heads", "8", "--kv-heads", "2", "--head-dim", "64", "--itemsize", "4")
+SMALL = ("--q-heads", "8", "--kv-heads", "2", "--head-dim", "64", "--device", "cpu")
+HEAD_FLAGS = (*SMALL, "--itemsize", "4")
+
+
+@pytest.fixture
+def on_workers(monkeypatch):
+    """The CPU plans as a GPU of so many workers does."""
+    tuning = Tuning(num_workers=3)
+    monkeypatch.setattr(CpuBackend, "tuning", tuning)
+    monkeypatch.setattr(CpuBackend, "auto_method", "fused")
+    return tuning
 
 
 @pytest.mark.parametrize("shape", [*trees.NAMED, "1,20x400,20", "2,8,16x30,5,1"])
@@ -24,9 +38,11 @@ def test_numbers_are_those_of_the_plan(shape, run_json):
     forest = forest_of_shape(shape)
     assert [plan["method"] for plan in document["plans"]] == list(METHODS)
     for shown in document["plans"]:
-        plan = build_plan(forest, shown["method"])
+        plan = build_plan(forest, shown["method"], heads=HEADS)
         items = shown.pop("items")
+        assert shown.pop("achieved") is None
         assert shown == asdict(explain(plan, HEADS))
+        assert all(item["workers"] is None for item in items)
         assert len(items) == plan.num_items
         assert sum(item["tokens"] for item in items) == plan.read_tokens
         pieces = [piece for item in items for piece in item["pieces"]]
@@ -35,9 +51,10 @@ def test_numbers_are_those_of_the_plan(shape, run_json):
 
 
 def test_auto_says_why(run_json, capsys):
-    chosen = run_json("plan", "--shape", "1,20x400,20", "--method", "auto")
+    shape = ("--shape", "1,20x400,20", "--device", "cpu")
+    chosen = run_json("plan", *shape, "--method", "auto")
     assert [plan["method"] for plan in chosen["plans"]] == [chosen["auto"]["method"]] == ["flatten"]
-    assert main(["plan", "--shape", "4,4x100,10"]) == 0
+    assert main(["plan", "--shape", "4,4x100,10", "--device", "cpu"]) == 0
     assert "auto chooses per_branch: sharing does not pay" in capsys.readouterr().out
 
 
@@ -47,6 +64,85 @@ def test_text_lists_items_up_to_the_limit(capsys):
     printed = capsys.readouterr().out
     assert "items 0 to 1 of 3" in printed
     assert "0[0:128]@0" in printed
+    assert "achieved" not in printed and "worker" not in printed
+
+
+def test_every_method_reads_what_was_predicted(run_json):
+    argv = ("plan", "--shape", "1,4x300,20", "--measure", "--repeats", "3", *HEAD_FLAGS)
+    document = run_json(*argv)
+    assert (document["device"], document["backend"]) == ("cpu", "cpu")
+    assert document["environment"]["command"]
+    for plan in document["plans"]:
+        achieved = plan["achieved"]
+        assert achieved["kv_bytes_read"] == plan["kv_bytes_read"] > 0
+        assert achieved["kv_bytes_ratio"] == 1.0
+        assert 0 < achieved["p20_us"] <= achieved["p50_us"] <= achieved["p80_us"]
+        assert achieved["us_ratio"] == pytest.approx(achieved["p50_us"] / plan["predicted_us"])
+        assert (achieved["timing"], achieved["repeats"]) == ("wall", 3)
+
+
+def test_people_see_predicted_beside_achieved(on_workers, capsys):
+    argv = ["plan", "--shape", "1,4x300,20", "--method", "fused", "--measure", "--repeats", "2"]
+    assert main([*argv, "--explain", *HEAD_FLAGS]) == 0
+    printed = capsys.readouterr().out
+    assert "3 workers a KV head" in printed
+    assert "auto chooses fused: what backend cpu plans for every forest" in printed
+    (header,) = (line for line in printed.splitlines() if "KV planned" in line)
+    assert header.split() == "method KV planned read ratio us predicted p50 p20 p80 ratio".split()
+    (line,) = (
+        line for line in printed.splitlines() if line.startswith("fused ") and "1.00" in line
+    )
+    assert line.split()[:6] == ["fused", "380.0", "KiB", "380.0", "KiB", "1.00"]
+    assert "worker" in printed and "busiest" in printed
+
+
+def test_with_workers_the_time_is_that_of_the_cost_table(on_workers, run_json):
+    argv = ("plan", "--shape", "1,40x900,20", "--explain", "--method", "fused", *HEAD_FLAGS)
+    (shown,) = run_json(*argv)["plans"]
+    forest = forest_of_shape("1,40x900,20")
+    plan = build_plan(forest, "fused", heads=HEADS, tuning=on_workers)
+    report = explain(plan, HEADS, tuning=on_workers)
+    assert (shown["predicted_us"], shown["num_workers"]) == (report.predicted_us, 3)
+    assert plan.item_worker is not None
+    assert [item["workers"] for item in shown["items"]] == [[w] for w in plan.item_worker.tolist()]
+
+
+def test_a_gpu_is_measured_unless_told_not_to():
+    def asked(*flags):
+        options = parse(["plan", *flags])
+        return [command._is_measured(options, torch.device(kind)) for kind in ("cuda", "cpu")]
+
+    assert asked() == [False, False]
+    assert asked("--explain") == [True, False]
+    assert asked("--explain", "--no-measure") == [False, False]
+    assert asked("--measure") == [True, True]
+    # blocks of another length are only shown
+    assert asked("--explain", "--block-tokens", "64") == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtypes"),
+    [
+        ((), (torch.bfloat16, torch.bfloat16)),
+        (("--itemsize", "4"), (torch.float32, torch.float32)),
+        (("--dtype", "float16"), (torch.float16, torch.float16)),
+        (("--dtype", "float64", "--itemsize", "8"), (torch.float64, torch.float64)),
+        (("--itemsize", "1"), (torch.bfloat16, torch.float8_e4m3fn)),
+        (("--itemsize", "1", "--dtype", "float32"), (torch.float32, torch.float8_e4m3fn)),
+    ],
+    ids=str,
+)
+def test_dtypes_of_a_run(flags, dtypes):
+    op = command._open(parse(["plan", *flags]), torch.device("cpu"), "node")
+    assert isinstance(op, TreeAttention) and (op.dtype, op.kv_dtype) == dtypes
+    assert op.heads.itemsize == dtypes[1].itemsize
+
+
+def test_blocks_of_another_length(run_json, fails):
+    argv = ("plan", "--shape", "1,4x300,20", "--block-tokens", "64", *HEAD_FLAGS)
+    methods = {plan["method"]: plan["num_items"] for plan in run_json(*argv)["plans"]}
+    assert (methods["flatten"], methods["node_chunk"]) == (6, 9)
+    assert "block_tokens: expected 128" in fails(*argv, "--measure")
 
 
 def test_levels_spread_children_evenly():
@@ -64,7 +160,24 @@ def test_bad_shapes(shape, fails):
 def test_bad_heads(fails):
     line = fails("plan", "--q-heads", "6", "--kv-heads", "4")
     assert "q_heads: expected a multiple of kv_heads 4, got 6" in line
-    assert "bandwidth" in fails("plan", "--bandwidth-gbs", "0")
+    assert "bandwidth" in fails("plan", "--bandwidth-gbs", "0", "--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--itemsize", "3"), "itemsize: expected one of 1, 2, 4, 8, got 3"),
+        (("--itemsize", "2", "--dtype", "float32"), "itemsize: expected 1 or 4"),
+        (("--dtype", "int8"), "dtype: expected auto, float16"),
+        (("--device", "tpu"), "device: expected auto, cpu"),
+        (("--measure", "--no-measure"), "measure, no_measure: expected one of the two"),
+        (("--measure", "--repeats", "0"), "repeats: expected at least 1"),
+        (("--backend", "magic"), "backend: expected auto"),
+    ],
+    ids=str,
+)
+def test_bad_flags(flags, expected, fails):
+    assert expected in fails("plan", "--shape", "1x9", *flags)
 
 
 @pytest.fixture

@@ -125,6 +125,8 @@ class TreeAttention:
         if self.fixed_cuts is not None:
             tuning = replace(tuning or Tuning(), fixed_cuts=self.fixed_cuts)
         plan = build_plan(forest, method, heads=self.heads, tuning=tuning)
+        if method != self.method:
+            plan = replace(plan, why=f"what backend {self.backend} plans for every forest")
         self._backend.prepare(forest, plan)
         self._plan, self._grown = plan, 0
         return plan

@@ -91,7 +91,7 @@ def summary_table(shown: list[ShownPlan]) -> Table:
 
 
 def achieved_table(shown: list[ShownPlan]) -> Table:
-    """Predicted beside achieved, for the plans that were run; ratios are achieved over predicted."""
+    """Predicted beside achieved, for the plans that were run."""
     table = _table("method", "KV planned", "read", "ratio", "us predicted", "p50", "p20", "p80")
     table.add_column("ratio", justify="right")
     for one in shown:

@@ -1,4 +1,4 @@
-"""What one layer of a planned forest really reads and takes, to set beside what its plan predicts."""
+"""What one layer of a planned forest really reads and takes, to set beside its prediction."""
 
 from __future__ import annotations
 
