@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 
-from ramify.attention import TreeAttention
+from ramify.attention import HeadShape, TreeAttention
 from ramify.attention.backends import open_backend, select
 from ramify.attention.backends.select import _auto
 from ramify.core.errors import BackendUnavailable, InputError
@@ -80,18 +81,71 @@ def test_triton_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
         TreeAttention(4, 2, 64, device="cuda", backend="triton")
 
 
-def test_auto_on_a_gpu_takes_triton_where_it_can(
+def test_auto_on_a_gpu_takes_the_best_that_runs_there(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    heads = TreeAttention(4, 2, 64).heads
+    half, double = replace(heads, itemsize=2), replace(heads, itemsize=8)
+    cuda = torch.device("cuda")
+    opened = []
+    monkeypatch.setattr(select, "_open_hopper", lambda *args: opened.append(args))
     monkeypatch.setattr(select, "find_spec", lambda name: object())
     _auto.cache_clear()
-    assert _auto("cuda", 2) == ("triton", "auto: the device is an NVIDIA GPU")
-    assert _auto("cuda", 8)[0] == "reference"
+    assert _auto(cuda, half) == ("hopper", "auto: the device is a Hopper GPU")
+    assert opened == [(half, cuda)]
+
+    def refuse(heads: HeadShape, device: torch.device) -> None:
+        raise BackendUnavailable("hopper", "expected another GPU")
+
+    monkeypatch.setattr(select, "_open_hopper", refuse)
+    _auto.cache_clear()
+    why = "auto: expected another GPU for backend hopper"
+    with caplog.at_level(logging.INFO):
+        assert _auto(cuda, half) == ("triton", why)
+    assert f"runs on the triton backend ({why})" in caplog.text
+    assert _auto(cuda, double) == ("reference", "auto: float64")
     monkeypatch.setattr(select, "find_spec", lambda name: None)
     _auto.cache_clear()
-    assert _auto("cuda", 2) == ("reference", "auto: the package triton is not installed")
+    assert _auto(cuda, half) == ("reference", "auto: the package triton is not installed")
     _auto.cache_clear()
     assert "slow reference backend" in caplog.text
+
+
+def test_hopper_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = HeadShape(num_q_heads=4, num_kv_heads=2, head_dim=64, itemsize=2)
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    refused = {
+        "expected device cuda, got cpu": (heads, torch.device("cpu")),
+        "expected 16 bit elements, got 32": (replace(heads, itemsize=4), cuda),
+        r"expected head_dim of \(32, 64, 96, 128\) .*got 256 and 2": (
+            replace(heads, head_dim=256),
+            cuda,
+        ),
+        "at most 64 query heads a KV head, got 64 and 65": (replace(heads, num_q_heads=130), cuda),
+    }
+    for message, (shape, device) in refused.items():
+        with pytest.raises(BackendUnavailable, match=message):
+            open_backend("hopper", shape, device)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (10, 0))
+    with pytest.raises(BackendUnavailable, match=r"expected compute capability 9.0, got \(10, 0\)"):
+        open_backend("hopper", heads, cuda)
+
+
+def test_advance_is_for_backends_that_know_growth() -> None:
+    op = TreeAttention(4, 2, 64)
+    with pytest.raises(InputError, match=r"expected plan\(forest\) first, got no plan yet"):
+        op.advance()
+    op.plan(few_shot().forest)
+    assert not op.advance()
+
+
+def test_fixed_cuts_reach_the_planner() -> None:
+    forest = few_shot(branches=2, prompt=500, generated=5).forest
+    op = TreeAttention(4, 2, 64, method="lean", fixed_cuts=128)
+    assert op.plan(forest).piece_len.tolist() == [128, 128, 128, 116, 5] * 2
+    even = TreeAttention(4, 2, 64, method="lean").plan(forest)
+    assert even.num_items != 8
 
 
 def test_the_cpu_backend_wants_a_cpu() -> None:
@@ -100,15 +154,21 @@ def test_the_cpu_backend_wants_a_cpu() -> None:
 
 
 BAD_ARGUMENTS = {
-    "method": ({"method": "lean"}, r"method: expected auto, per_branch.*got 'lean'"),
-    "backend": ({"backend": "gpu"}, r"backend: expected auto, triton, cpu, reference, got 'gpu'"),
+    "method": ({"method": "leaf"}, r"method: expected auto, per_branch, lean.*got 'leaf'"),
+    "backend": (
+        {"backend": "gpu"},
+        r"backend: expected auto, hopper, triton, cpu, reference, got 'gpu'",
+    ),
     "heads": ({"num_q_heads": 5}, r"num_q_heads: expected a multiple of num_kv_heads = 2, got 5"),
     "no_heads": ({"num_q_heads": 0}, r"num_q_heads: expected .*got 0"),
     "kv_heads": ({"num_kv_heads": 0}, r"num_kv_heads: expected at least 1, got 0"),
     "odd_dim": ({"head_dim": 63}, r"head_dim: expected an even number.*got 63"),
     "dtype": ({"dtype": torch.int32}, r"dtype: expected torch.bfloat16.*got torch.int32"),
     "softcap": ({"softcap": 0.0}, r"softcap: expected None or above 0, got 0.0"),
-    "scale": ({"scale": float("inf")}, r"scale: expected a finite number, got inf"),
+    "scale": ({"scale": float("inf")}, r"scale: expected a finite number above 0, got inf"),
+    "no_scale": ({"scale": 0.0}, r"scale: expected a finite number above 0, got 0.0"),
+    "minus": ({"scale": -1.0}, r"scale: expected a finite number above 0, got -1.0"),
+    "cuts": ({"fixed_cuts": 63}, r"fixed_cuts: expected None or at least 64 tokens, got 63"),
 }
 
 
