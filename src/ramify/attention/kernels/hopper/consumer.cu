@@ -163,9 +163,8 @@ struct Consumer : Rows {
   }
 
   __device__ __forceinline__ int kinds(int place) const {
-    uint2 x = *reinterpret_cast<const uint2 *>(smem + OFF_KIND + 8 * place);
-    x.x |= x.y;
-    return (x.x | x.x >> 16) & 0xffff;
+    u32 x = *reinterpret_cast<const u32 *>(smem + OFF_KIND + 4 * place);
+    return (x | x >> 16) & 0xffff;
   }
 
   // barriers 3 and 4: whose turn it is to queue products

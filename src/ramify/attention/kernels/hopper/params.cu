@@ -12,8 +12,10 @@ constexpr int Q_BYTES = Q_CHUNK * CHUNKS;
 constexpr int ACC = HEAD_DIM / 2;                 // output registers of a thread
 constexpr int GROUP_ROWS = GROUP >= 16 ? 1 : 16 / GROUP;  // rows that share a merge counter
 
-// K of a stage is given back before its mask is applied, so masks live in a longer ring
-static_assert(MASKS > STAGES + 1, "a mask must outlive its stage");
+// Masks live in a longer ring, since K of a stage is given back before its mask is applied. Who
+// writes the mask of stage t has seen K of stage t - STAGES given back, whose copier had seen V of
+// stage t - 2 * STAGES (or, where stages are odd, two before it) given back: that stage is over.
+static_assert(MASKS >= 2 * STAGES + STAGES % 2 * 2, "a mask must outlive its stage");
 
 constexpr int OFF_Q = 0;
 constexpr int OFF_K = OFF_Q + Q_BYTES;
@@ -23,8 +25,8 @@ constexpr int OFF_JOIN_ML = OFF_JOIN + 128 * (ACC / 2) * 4;
 constexpr int MASK_BYTES = 8 * BLOCK * 2;               // [8 warps][64 tokens] rows that see it
 constexpr int OFF_MASK = OFF_JOIN_ML + 2 * 64 * 4;     // [MASKS], then positions [MASKS][64]
 constexpr int OFF_POSITION = OFF_MASK + MASKS * MASK_BYTES;
-constexpr int OFF_KIND = OFF_POSITION + MASKS * BLOCK * 4;  // [MASKS][4 producer warps]
-constexpr int OFF_LAST = OFF_KIND + MASKS * 8;
+constexpr int OFF_KIND = OFF_POSITION + MASKS * BLOCK * 4;  // [MASKS][2 producer warps]
+constexpr int OFF_LAST = OFF_KIND + MASKS * 4;
 constexpr int OFF_BAR = (OFF_LAST + 16 * 4 + 15) / 16 * 16;
 static_assert(OFF_BAR + (4 * STAGES + 2) * 8 <= SHARED_BYTES, "shared memory is too small");
 
