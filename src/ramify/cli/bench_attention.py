@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ramify.attention import METHODS, TreeAttention
-from ramify.bench.attention.growing import bench_plan
 from ramify.bench.attention.plot import plot_rows
 from ramify.bench.attention.providers import names_of
-from ramify.bench.attention.rows import AttentionRow, PlanRow
-from ramify.bench.attention.run import Settings, bench_attention
+from ramify.bench.attention.rows import AttentionRow
+from ramify.bench.attention.run import bench_attention
 from ramify.bench.attention.shapes import Case, Heads, parse_levels
 from ramify.bench.attention.suites import suite
 from ramify.bench.attention.summary import (
@@ -20,8 +18,8 @@ from ramify.bench.attention.summary import (
     slower_than_a_peer,
     verdicts,
 )
-from ramify.bench.env import environment
 from ramify.bench.rows import append_rows
+from ramify.cli.bench_growing import growing_rows
 from ramify.cli.bench_options import BenchAttentionOptions
 from ramify.cli.bench_settings import bench_settings
 from ramify.cli.output import Output
@@ -35,18 +33,24 @@ def execute(options: BenchAttentionOptions, out: Output) -> int:
     """Measure and print. Returns 1 when a provider failed its check or raised."""
     settings = bench_settings(options)
     cases, names = _cases(options), names_of(options.providers)
+    if not names and options.growing_steps < 1:
+        raise InputError(expected_got("providers", "some, or growing_steps above 0", "none"))
 
     def done(rows: list[AttentionRow]) -> None:
         out.say(_table(rows))
         if options.output is not None:
             append_rows(options.output, rows)
 
-    rows = bench_attention(cases, names, settings, lambda text: out.say(f"\n{text}"), done)
-    plans = _plans(options, settings, out)
+    rows = []
+    if names:
+        rows = bench_attention(cases, names, settings, lambda text: out.say(f"\n{text}"), done)
+    plans = []
+    if options.growing_steps > 0:
+        plans = growing_rows(options, names, _heads(options), settings, out)
     if plans and options.output is not None:
         append_rows(options.output, plans)
-    found = verdicts(rows)
-    _conclude(rows, found, out)
+    if rows:
+        _conclude(rows, verdicts(rows), out)
     if options.plot is not None:
         plot_rows(rows, options.plot)
     out.document({"rows": rows, "plans": plans})
@@ -72,31 +76,6 @@ def _heads(options: BenchAttentionOptions) -> Heads:
     if num_kv_heads < 1 or num_q_heads < 1 or num_q_heads % num_kv_heads:
         raise InputError(expected_got("heads", "a multiple of the KV heads", repr(options.heads)))
     return Heads(num_q_heads=num_q_heads, num_kv_heads=num_kv_heads, head_dim=options.head_dim)
-
-
-def _plans(options: BenchAttentionOptions, settings: Settings, out: Output) -> list[PlanRow]:
-    """Plan times of a growing tree, a row per method of ours; none unless asked for."""
-    if options.growing_steps < 1:
-        return []
-    heads, stamp = _heads(options), environment(settings.commit)
-    rows = []
-    for method in ("auto", *METHODS):
-        op = TreeAttention(
-            heads.num_q_heads,
-            heads.num_kv_heads,
-            heads.head_dim,
-            settings.dtype,
-            settings.device,
-            method,
-        )
-        rows.append(bench_plan(op, f"ramify:{method}", heads, stamp, steps=options.growing_steps))
-    out.say(f"\nplan, {options.growing_steps} steps of a tree with {rows[0].branches_first} tips")
-    table = _new_table("provider", "append us", "p80", "fork/prune us", "p80", "total ms")
-    for row in rows:
-        numbers = (row.append_p50_us, row.append_p80_us, row.change_p50_us, row.change_p80_us)
-        table.add_row(row.provider, *(f"{n:.0f}" for n in numbers), f"{row.total_ms:.0f}")
-    out.say(table)
-    return rows
 
 
 def _table(rows: Sequence[AttentionRow]) -> Table:
@@ -149,11 +128,10 @@ def _conclude(rows: Sequence[AttentionRow], found: Sequence[Verdict], out: Outpu
             f"slower than {one.peer.provider}: {one.suite} {one.heads} {one.shape}, "
             f"{one.speedup:.2f}x"
         )
-    if rows:
-        out.say(
-            f"copy {rows[0].copy_gb_per_s:.0f} GB/s, gemm {rows[0].gemm_tflop_per_s:.1f} TFLOP/s, "
-            f"measured in this run; timing: {rows[0].timing}"
-        )
+    out.say(
+        f"copy {rows[0].copy_gb_per_s:.0f} GB/s, gemm {rows[0].gemm_tflop_per_s:.1f} TFLOP/s, "
+        f"measured in this run; timing: {rows[0].timing}"
+    )
 
 
 def _new_table(*names: str) -> Table:

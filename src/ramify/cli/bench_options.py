@@ -86,12 +86,20 @@ class BenchAttentionOptions(MeasureOptions):
         default=("ours", "peers"),
         metadata={
             "help": "ours, peers (without torch:flex, which compiles for every shape), all (with "
-            "it), or names such as ramify:auto flashinfer:decode ramify:fused@triton"
+            "it), names such as ramify:auto flashinfer:decode ramify:fused@triton, or none (with "
+            "growing_steps)"
         },
     )
     growing_steps: int = field(
-        default=0, metadata={"help": "also plan so many steps of a growing tree; 0: do not"}
+        default=0,
+        metadata={
+            "help": "also time the host's part: so many steps of a growing tree, and plans of "
+            "whole trees, by those of our providers that are named, or ramify:auto; 0: do not"
+        },
     )
+    growing_branches: int = field(default=1024, metadata={"help": "branches of these trees"})
+    growing_nodes: int = field(default=1500, metadata={"help": "nodes of the whole trees"})
+    growing_prompt: int = field(default=1000, metadata={"help": "tokens of their prompt"})
     plot: Path | None = field(default=None, metadata={"help": "picture of the times, png or svg"})
 
 

@@ -135,26 +135,30 @@ def make_schedule(
     )
 
 
-def windowed_read(schedule: Schedule, window: int) -> int:
+def windowed_read(schedule: Schedule, window: int, *, grown: int = 0) -> int:
     """Tokens loaded when a row at position p sees positions above p - window.
 
     The kernel skips the stages of one piece that no row of the unit sees.
+
+    Args:
+        grown: tokens appended to every branch since the plan.
     """
     s = schedule
-    return int(_windowed(s.units, s.pieces, s.row_position, window))
+    return int(_windowed(s.units, s.pieces, s.row_position, window, grown))
 
 
 @njit
-def _windowed(units, pieces, row_position, window):  # type: ignore[no-untyped-def]
+def _windowed(units, pieces, row_position, window, grown):  # type: ignore[no-untyped-def]
     read = 0
     for u in range(len(units)):
         if units[u, 4] == 0:
             continue
         rows = row_position[units[u, 0] : units[u, 0] + units[u, 1]]
-        hidden = rows.min() - window
+        hidden = rows.min() + grown - window
         skip = 0  # tokens of the piece that an earlier stage took
         for i in range(units[u, 2], units[u, 3]):
-            length, position = pieces[i, 1] - skip, pieces[i, 4] + skip
+            more = grown if pieces[i, 5] & PIECE_OPEN else 0
+            length, position = pieces[i, 1] + more - skip, pieces[i, 4] + skip
             whole = max(length, 0) // STEP
             gone = min(max((hidden + 1 - position) // STEP, 0), whole)
             read += max(length, 0) - gone * STEP

@@ -54,21 +54,33 @@ class AttentionRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRow:
-    """What planning costs the host on a tree that grows, forks and is pruned, step after step."""
+    """What planning costs the host: step after step of a growing tree, and of whole trees."""
 
     question: str  # always "plan"
     provider: str
+    backend: str
     heads: str
+    prompt_tokens: int
     steps: int
     branches_first: int
     branches_last: int
     nodes_last: int
+    num_advanced: int  # steps that needed no plan
     num_changes: int  # steps that forked or pruned
     append_p50_us: float  # steps that only append a token per branch
     append_p80_us: float
     change_p50_us: float
     change_p80_us: float
-    total_ms: float
+    total_ms: float  # of all steps
+    full_branches: int
+    full_nodes: int
+    full_repeats: int
+    full_p50_us: float  # plans of trees that share nothing with the one before
+    full_p80_us: float
+    few_nodes_changed: int  # in the same trees, then planned again
+    few_p50_us: float
+    few_p80_us: float
+    is_sync_forbidden: bool  # on a GPU: whatever waited for it would have raised
     environment: Environment
 
 

@@ -13,9 +13,9 @@ constexpr int ACC = HEAD_DIM / 2;                 // output registers of a threa
 constexpr int GROUP_ROWS = GROUP >= 16 ? 1 : 16 / GROUP;  // rows that share a merge counter
 
 // Masks live in a longer ring, since K of a stage is given back before its mask is applied. Who
-// writes the mask of stage t has seen K of stage t - STAGES given back, whose copier had seen V of
-// stage t - 2 * STAGES (or, where stages are odd, two before it) given back: that stage is over.
-static_assert(MASKS >= 2 * STAGES + STAGES % 2 * 2, "a mask must outlive its stage");
+// writes the mask of stage t has seen K of stage t - STAGES given back, and before it copied V of
+// that one, V of stage t - 2 * STAGES: this stage is over.
+static_assert(MASKS >= 2 * STAGES, "a mask must outlive its stage");
 
 constexpr int OFF_Q = 0;
 constexpr int OFF_K = OFF_Q + Q_BYTES;

@@ -1,6 +1,7 @@
 // The producer warpgroup: finds the slots of a stage's tokens, says who sees them, copies K and V.
 // Two warps fill a stage, a lane for each token, while the other two fill the next: finding tokens
-// is a chain of short steps, and two chains at once hide it.
+// is a chain of short steps, and two chains at once hide it. A place of the ring is always filled by
+// the same two, since who skips a phase of a barrier cannot tell it from the next but one.
 
 constexpr int ROW_LANES = HEAD_DIM <= 64 ? 8 : 16;  // lanes that copy one row, 16 bytes each
 constexpr int COPY_ROWS = 32 / ROW_LANES;           // rows of one instruction
@@ -242,7 +243,7 @@ struct Producer {
 #pragma unroll 1
       for (int i = 0; i < max(blocks, 1); ++i) {
         if (blocks) {
-          if ((ring.count & 1) == warp / 2) stage(unit, least_position);
+          if ((ring.stage & 1) == warp / 2) stage(unit, least_position);
           at += BLOCK, ring.step();
         }
         // the first stage goes ahead of the first q, whose rows have to be looked up

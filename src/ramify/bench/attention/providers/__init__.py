@@ -45,6 +45,7 @@ GROUPS: dict[str, Sequence[str]] = {
     "peers": tuple(name for name in PEERS if name not in SLOW),
     "all": (*OURS, *PEERS),
     "methods": tuple(name for name in OURS if name != "ramify:auto"),
+    "none": (),
 }
 
 __all__ = [
