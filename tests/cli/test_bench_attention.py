@@ -11,6 +11,7 @@ from ramify.bench.attention.rows import read_json
 from ramify.cli.main import main
 from ramify.cli.options import BenchAttentionOptions, BenchOptions
 
+GROWING = ("--growing-steps", "20", "--growing-branches", "4", "--growing-nodes", "6")
 SMALL = ("--heads", "4/2", "--head-dim", "16", "--device", "cpu", "--repeats", "2")
 
 
@@ -24,7 +25,7 @@ def test_the_document_and_the_file_hold_the_same_rows(tmp_path, run_json):
     path = tmp_path / "rows.jsonl"
     providers = ("--providers", "ours", "torch:sdpa", "flashinfer:decode")
     argv = ("bench", "attention", "--shape", "1,3x9,2", "2,4x5,3", *providers, *SMALL)
-    document = run_json(*argv, "--output", str(path), "--growing-steps", "20")
+    document = run_json(*argv, "--output", str(path), *GROWING)
     rows = read_json(path)
     assert [row["provider"] for row in document["rows"]] == [row.provider for row in rows]
     assert {row.shape for row in rows} == {"1,3x9,2", "2,4x5,3"}
@@ -42,6 +43,29 @@ def test_people_get_a_table_per_case_and_the_verdicts(capsys):
     printed = capsys.readouterr().out
     assert "3 rows, 15 tokens, sharing 2.2" in printed
     assert "geometric mean over the best peer, 4/2, sharing above 2" in printed
+
+
+def test_only_a_growing_tree(tmp_path, run_json, capsys, fails):
+    path = tmp_path / "rows.jsonl"
+    argv = ("bench", "attention", "--providers", "none", *SMALL)
+    document = run_json(*argv, *GROWING, "--growing-prompt", "30", "--output", str(path))
+    assert document["rows"] == []
+    (row,) = document["plans"]
+    assert (row["provider"], row["prompt_tokens"], row["heads"]) == ("ramify:auto", 30, "4/2")
+    assert (row["branches_first"], row["full_nodes"], row["steps"]) == (4, 6, 20)
+    assert [json.loads(line)["question"] for line in path.read_text().splitlines()] == ["plan"]
+    assert main([*argv, *GROWING]) == 0
+    printed = capsys.readouterr().out
+    assert "20 steps of 4 branches over 1000 tokens" in printed and "0/19" in printed
+    assert "providers: expected some" in fails(*argv)
+    assert "nodes: expected 5 to 8 for 4 branches" in fails(*argv, *GROWING[:-1], "9")
+
+
+def test_providers_that_cannot_plan_here_are_passed_over(run_json):
+    # peers have no plan of ours, and a CPU no hopper kernel
+    names = ("--providers", "ramify:node@hopper", "ramify:node@cpu", "torch:sdpa")
+    document = run_json("bench", "attention", "--shape", "1,3x9,2", *names, *SMALL, *GROWING)
+    assert [row["provider"] for row in document["plans"]] == ["ramify:node@cpu"]
 
 
 def test_a_recorded_tree_by_path(tmp_path, run_json):

@@ -1,4 +1,4 @@
-"""The harness end to end on a CPU: rows, gates, verdicts, growing trees, pictures."""
+"""The harness end to end on a CPU: rows, gates, verdicts, pictures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from ramify.attention import TreeAttention, build_plan
+from ramify.attention import build_plan
 from ramify.bench.attention import providers, run
-from ramify.bench.attention.growing import GrowingTree, bench_plan
 from ramify.bench.attention.plot import plot_rows
 from ramify.bench.attention.providers.base import Facts, Prepared
 from ramify.bench.attention.rows import read_json
 from ramify.bench.attention.run import Settings, bench_attention
-from ramify.bench.attention.shapes import Heads
 from ramify.bench.attention.summary import geometric_means, slower_than_a_peer, verdicts
 from ramify.bench.attention.timers import WallTimer, timed_plan
 from ramify.bench.env import environment
@@ -160,32 +158,6 @@ def test_timers_measure_the_call_and_keep_plan_apart():
     assert all(len(of) == 3 and min(of) >= 0 for of in samples.values())
     host_us, total_us = timed_plan(lambda: calls.append("plan"), timer)
     assert calls[-1] == "plan" and 0 <= host_us <= total_us
-
-
-def test_a_growing_tree_stays_a_forest():
-    tree = GrowingTree(branches=3, prompt=10)
-    changed = [tree.step(index) for index in range(120)]
-    forest = tree.forest()
-    forest.validate()
-    # forks at steps 19, 39, .. 119, prunes at 49 and 99
-    assert sum(changed) == 7 and len(tree.tips) == 3 + 6 - 2
-    # a child starts with a token of its own, so a path gains one more at each fork
-    forks = [_depth(forest, node) - 1 for node in forest.query_node.tolist()]
-    assert forest.path_len.tolist() == [10 + 1 + 120 + count for count in forks]
-
-
-def _depth(forest, node):
-    above = int(forest.parent[node])
-    return 0 if above < 0 else 1 + _depth(forest, above)
-
-
-def test_plan_rows_count_their_steps():
-    heads = Heads(num_q_heads=4, num_kv_heads=2, head_dim=16)
-    op = TreeAttention(4, 2, 16, method="node")
-    row = bench_plan(op, "ramify:node", heads, environment(), branches=4, prompt=9, steps=40)
-    assert (row.steps, row.num_changes, row.branches_last) == (40, 2, 6)
-    assert 0 < row.append_p50_us <= row.append_p80_us
-    assert row.total_ms * 1e3 >= 38 / 2 * row.append_p50_us
 
 
 def test_commit_is_said_where_git_is_not(monkeypatch):

@@ -70,8 +70,8 @@ class GrowingTree:
     def change(self, nodes: int) -> None:
         """Let about so many nodes come and go: two with each fork, one with each cut."""
         for _ in range(max(1, nodes // 3)):
-            self.prune()
             self.fork()
+            self.prune()
 
     def forest(self) -> Forest:
         """What is live now: the tips and what is above them. Never the same object twice."""
