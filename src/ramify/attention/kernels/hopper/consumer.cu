@@ -56,18 +56,22 @@ struct Consumer : Rows {
         position[r] = p.row_position[unit.row0 + row] + grown;
     }
     if (is_split) {
+      Ring ring(count);
 #pragma unroll 1
-      for (int i = group; i < blocks; i += 2) fold_alone(Ring(count + i), position);
+      for (int i = 0; i < blocks; ++i, ring.step()) {
+        // also the other's stages: who skips a phase of a barrier cannot tell the next from it
+        wait(bars.full_k(ring.stage), ring.phase);
+        if (i % 2 == group) fold_alone(ring, position);
+      }
     } else {
       fold_together(blocks, position);
     }
   }
 
-  // One stage that only this warpgroup reads while the other is at the next.
+  // One stage whose keys are there, and that only this warpgroup reads.
   __device__ __forceinline__ void fold_alone(const Ring &ring, const int (&position)[2]) {
     float s[32], keep[2] = {1.0f, 1.0f};
     u32 w[16];
-    wait(bars.full_k(ring.stage), ring.phase);
     const int kind = kinds(ring.mask());
     if (WINDOW && !__any_sync(~0u, kind & SEEN_BY_ALL)) {
       release(bars.free_k(ring.stage), 2);
@@ -153,6 +157,7 @@ struct Consumer : Rows {
 
   // weights times the values of their stage, which is then given back
   __device__ __forceinline__ void apply(u32 (&w)[16], const Ring &ring, u32 arrivals) {
+    // no phase is mistaken: the keys that were waited for are copied after the values before them
     wait(bars.full_v(ring.stage), ring.phase);
     hold(o), hold(w);
     wgmma_fence();
