@@ -110,14 +110,6 @@ def test_fused_bundles_small_nodes_and_separates_large_ones() -> None:
     assert prompt.read_tokens == prompt.unique_tokens
 
 
-def test_fused_cuts_a_single_branch_for_the_whole_grid() -> None:
-    one = Forest.from_nodes([-1], [100_000], [0], [0])
-    plan = build_plan(one, "fused", heads=HEADS, tuning=Tuning(num_workers=16))
-    assert plan.num_items == 16 and plan.item_worker.tolist() == list(range(16))
-    sizes = np.add.reduceat(plan.piece_len, plan.item_indptr[:-1])
-    assert sizes.max() - sizes.min() <= 64
-
-
 def test_a_buffer_grows_until_it_is_reserved() -> None:
     forest = few_shot(branches=100, prompt=300, generated=20).forest
     work = make_work(build_plan(forest, "fused", heads=HEADS), forest, HEADS.group)

@@ -125,6 +125,7 @@ class HopperBackend(Backend):
             return False
         self._grown += 1
         self._counter.add_(1)
+        self._read_tokens.clear()
         return True
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerOptions) -> tuple[Tensor, Tensor]:
@@ -165,7 +166,7 @@ class HopperBackend(Backend):
         if window is None:
             return self._schedule.read_tokens + self._grown * self._schedule.num_open
         if window not in self._read_tokens:
-            self._read_tokens[window] = windowed_read(self._schedule, window)
+            self._read_tokens[window] = windowed_read(self._schedule, window, grown=self._grown)
         return self._read_tokens[window]
 
     def _set_params(

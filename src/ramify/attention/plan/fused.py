@@ -77,19 +77,23 @@ def row_tiles(
     walls = np.zeros(forest.num_rows + 1, dtype=np.bool_)
     if tuning.fixed_cuts is not None:
         walls[forest.row_lo[forest.parent < 0]] = True
-    read_us = costs.step_us / STEP
     return _row_tiles(
         forest.num_rows,
         lo,
         hi,
         pieces.length,
         most,
-        costs.reread_us / STEP,
-        costs.masked_part * read_us,
-        costs.unit_us,
+        _exact(costs.reread_us / STEP),
+        _exact(costs.masked_part * costs.step_us / STEP),
+        _exact(costs.unit_us),
         walls,
         tuning.fixed_cuts is not None,
     )
+
+
+def _exact(us: float) -> float:
+    """On a grid where sums are exact: ties between tiles break alike whatever stands before."""
+    return round(us * 2**24) / 2**24
 
 
 @njit

@@ -157,11 +157,11 @@ def _windowed(units, pieces, row_position, window, grown):  # type: ignore[no-un
         hidden = rows.min() + grown - window
         skip = 0  # tokens of the piece that an earlier stage took
         for i in range(units[u, 2], units[u, 3]):
-            more = grown if pieces[i, 5] & PIECE_OPEN else 0
-            length, position = pieces[i, 1] + more - skip, pieces[i, 4] + skip
+            tokens = pieces[i, 1] + (grown if pieces[i, 5] & PIECE_OPEN else 0)
+            length, position = tokens - skip, pieces[i, 4] + skip
             whole = max(length, 0) // STEP
             gone = min(max((hidden + 1 - position) // STEP, 0), whole)
-            read += max(length, 0) - gone * STEP
+            read += tokens - gone * STEP
             rest = length - whole * STEP
             # the stage that takes the rest of this piece fills up with the next ones
             skip = (STEP - rest if rest > 0 else 0) if length > 0 else -length
