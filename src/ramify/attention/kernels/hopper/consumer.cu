@@ -56,22 +56,18 @@ struct Consumer : Rows {
         position[r] = p.row_position[unit.row0 + row] + grown;
     }
     if (is_split) {
-      Ring ring(count);
 #pragma unroll 1
-      for (int i = 0; i < blocks; ++i, ring.step()) {
-        // also the other's stages: who skips a phase of a barrier cannot tell the next from it
-        wait(bars.full_k(ring.stage), ring.phase);
-        if (i % 2 == group) fold_alone(ring, position);
-      }
+      for (int i = group; i < blocks; i += 2) fold_alone(Ring(count + i), position);
     } else {
       fold_together(blocks, position);
     }
   }
 
-  // One stage whose keys are there, and that only this warpgroup reads.
+  // One stage that only this warpgroup reads while the other is at the next.
   __device__ __forceinline__ void fold_alone(const Ring &ring, const int (&position)[2]) {
     float s[32], keep[2] = {1.0f, 1.0f};
     u32 w[16];
+    wait(bars.full_k(ring.stage), ring.phase);
     const int kind = kinds(ring.mask());
     if (WINDOW && !__any_sync(~0u, kind & SEEN_BY_ALL)) {
       release(bars.free_k(ring.stage), 2);
@@ -157,7 +153,6 @@ struct Consumer : Rows {
 
   // weights times the values of their stage, which is then given back
   __device__ __forceinline__ void apply(u32 (&w)[16], const Ring &ring, u32 arrivals) {
-    // no phase is mistaken: the keys that were waited for are copied after the values before them
     wait(bars.full_v(ring.stage), ring.phase);
     hold(o), hold(w);
     wgmma_fence();
@@ -168,8 +163,9 @@ struct Consumer : Rows {
   }
 
   __device__ __forceinline__ int kinds(int place) const {
-    u32 x = *reinterpret_cast<const u32 *>(smem + OFF_KIND + 4 * place);
-    return (x | x >> 16) & 0xffff;
+    uint2 x = *reinterpret_cast<const uint2 *>(smem + OFF_KIND + 8 * place);
+    x.x |= x.y;
+    return (x.x | x.x >> 16) & 0xffff;
   }
 
   // barriers 3 and 4: whose turn it is to queue products

@@ -37,8 +37,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     asm volatile("prefetch.global.L2 [%0];" ::"l"(reinterpret_cast<const char *>(p.header) + 128 * line));
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; ++i) {
-      barrier_init(bars.full_k(i), 64 + 2);
-      barrier_init(bars.full_v(i), 64);
+      barrier_init(bars.full_k(i), 128 + 4);
+      barrier_init(bars.full_v(i), 128);
       barrier_init(bars.free_k(i), 8);
       barrier_init(bars.free_v(i), 8);
     }
@@ -48,11 +48,11 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   __syncthreads();
   const int grown = p.header[1];
   if (warpgroup == 0) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 104;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
     Producer producer{p, smem, base, bars, warp, lane, head, grown};
     producer.run(worker);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 200;");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 216;");
     Consumer consumer(Rows(p, smem, warpgroup - 1, warp, lane, head), base, bars, grown);
     consumer.run(worker);
   }

@@ -12,10 +12,8 @@ constexpr int Q_BYTES = Q_CHUNK * CHUNKS;
 constexpr int ACC = HEAD_DIM / 2;                 // output registers of a thread
 constexpr int GROUP_ROWS = GROUP >= 16 ? 1 : 16 / GROUP;  // rows that share a merge counter
 
-// Masks live in a longer ring, since K of a stage is given back before its mask is applied. Who
-// writes the mask of stage t has seen K of stage t - STAGES given back, and before it copied V of
-// that one, V of stage t - 2 * STAGES: this stage is over.
-static_assert(MASKS >= 2 * STAGES, "a mask must outlive its stage");
+// K of a stage is given back before its mask is applied, so masks live in a longer ring
+static_assert(MASKS > STAGES + 1, "a mask must outlive its stage");
 
 constexpr int OFF_Q = 0;
 constexpr int OFF_K = OFF_Q + Q_BYTES;
@@ -25,8 +23,8 @@ constexpr int OFF_JOIN_ML = OFF_JOIN + 128 * (ACC / 2) * 4;
 constexpr int MASK_BYTES = 8 * BLOCK * 2;               // [8 warps][64 tokens] rows that see it
 constexpr int OFF_MASK = OFF_JOIN_ML + 2 * 64 * 4;     // [MASKS], then positions [MASKS][64]
 constexpr int OFF_POSITION = OFF_MASK + MASKS * MASK_BYTES;
-constexpr int OFF_KIND = OFF_POSITION + MASKS * BLOCK * 4;  // [MASKS][2 producer warps]
-constexpr int OFF_LAST = OFF_KIND + MASKS * 4;
+constexpr int OFF_KIND = OFF_POSITION + MASKS * BLOCK * 4;  // [MASKS][4 producer warps]
+constexpr int OFF_LAST = OFF_KIND + MASKS * 8;
 constexpr int OFF_BAR = (OFF_LAST + 16 * 4 + 15) / 16 * 16;
 static_assert(OFF_BAR + (4 * STAGES + 2) * 8 <= SHARED_BYTES, "shared memory is too small");
 

@@ -1,11 +1,8 @@
 // The producer warpgroup: finds the slots of a stage's tokens, says who sees them, copies K and V.
-// Two warps fill a stage, a lane for each token, while the other two fill the next: finding tokens
-// is a chain of short steps, and two chains at once hide it. A place of the ring is always filled by
-// the same two, since who skips a phase of a barrier cannot tell it from the next but one.
 
 constexpr int ROW_LANES = HEAD_DIM <= 64 ? 8 : 16;  // lanes that copy one row, 16 bytes each
 constexpr int COPY_ROWS = 32 / ROW_LANES;           // rows of one instruction
-constexpr int COPIES = 32 / COPY_ROWS;              // instructions for the 32 tokens of a warp
+constexpr int COPIES = 16 / COPY_ROWS;              // instructions for the 16 tokens of a warp
 
 struct Producer {
   const Params &p;
@@ -19,11 +16,10 @@ struct Producer {
   int window, total, at;                            // its first piece, its tokens, where we are
   int ends, slot0, position0, lo, hi, flags;        // slot and position of token 0, were it here
   int now_ends, now_slot0, now_position0, now_lo, now_hi, now_flags;  // the piece that `at` is in
-  int token_slot;  // of token 32 * (warp % 2) + lane of the present stage; below 0: none
+  int token_slot;  // of token 16 * warp + lane % 16 of the present stage; below 0: none
   int run_slot;    // of the stage's first token, if all follow it; below 0: they do not
   bool is_hidden;  // a window hides the stage from every row: nothing is copied
   bool has_window; // else only the piece we are in is known
-  int kind, my_lo, my_hi, my_position;  // of the stage; of the lane's token
 
   __device__ __forceinline__ void open_window(int4 a, int4 b, bool is_live) {
     int length = is_live ? a.y + ((b.y & PIECE_OPEN) ? grown : 0) : 0;
@@ -67,60 +63,63 @@ struct Producer {
     now_lo = __shfl_sync(~0u, lo, its), now_hi = __shfl_sync(~0u, hi, its);
   }
 
-  // to the piece that `at` is in
-  __device__ __forceinline__ void seek(const Unit &unit) {
-    if (at < now_ends) return;
-    if (!has_window) load_window(unit);
-    while (at >= total && window + 32 < unit.piece_end) next_window(unit);
-    enter_piece();
-  }
-
-  // slots of the stage at `at`, and who sees its tokens
+  // slots, masks and kind of the next stage
   __device__ __forceinline__ void find_tokens(const Unit &unit, int least_position) {
-    const int mine = 32 * (warp & 1) + lane;
-    if (now_ends - at >= BLOCK) {
+    const int mine = 16 * warp + (lane & 15);
+    const int row1 = unit.row0 + unit.rows;
+    const bool has_moved = now_ends - at < BLOCK;
+    int kind, my_lo, my_hi, my_position;
+    if (!has_moved) {
       token_slot = now_slot0 + at + mine, my_position = now_position0 + at + mine;
       my_lo = now_lo, my_hi = now_hi;
-      kind = my_lo <= unit.row0 && unit.row0 + unit.rows <= my_hi ? 0 : SEEN_BY_ROWS;
+      kind = my_lo <= unit.row0 && row1 <= my_hi ? 0 : SEEN_BY_ROWS;
       bool is_prefix = (now_flags & PIECE_PREFIX) && now_position0 + at + BLOCK - 1 > least_position;
       if (is_prefix || WINDOW) kind |= SEEN_BY_POSITION | SEEN_BY_ROWS;
       run_slot = now_slot0 + at;
       is_hidden = WINDOW && now_position0 + at + BLOCK - 1 <= least_position - p.window;
-      return;
-    }
-    // many small pieces: seldom seen whole, so always masked
-    token_slot = run_slot = -1, my_lo = my_hi = my_position = 0;
-    is_hidden = false;
-    bool is_prefix = false;
-    if (!has_window) load_window(unit);
-    while (true) {
-      const int want = at + mine;  // below 0: found in an earlier window
-      int its = 0;
+      at += BLOCK;
+    } else {
+      // many small pieces: seldom seen whole, so always masked
+      token_slot = -1, my_lo = my_hi = my_position = 0;
+      bool is_prefix = false;
+      int rest = BLOCK;
+      run_slot = -1, is_hidden = false;
+      if (!has_window) load_window(unit);
+      while (true) {
+        const int want = at + mine - (BLOCK - rest);
+        int its = 0;
 #pragma unroll
-      for (int d = 16; d; d /= 2)
-        if (__shfl_sync(~0u, ends, its + d - 1) <= want) its += d;
-      int its_slot0 = __shfl_sync(~0u, slot0, its), its_lo = __shfl_sync(~0u, lo, its);
-      int its_position0 = __shfl_sync(~0u, position0, its), its_hi = __shfl_sync(~0u, hi, its);
-      if (want >= 0 && want < total) {
-        token_slot = its_slot0 + want, my_position = its_position0 + want;
-        my_lo = its_lo, my_hi = its_hi;
+        for (int d = 16; d; d /= 2)
+          if (__shfl_sync(~0u, ends, its + d - 1) <= want) its += d;
+        int its_slot0 = __shfl_sync(~0u, slot0, its), its_lo = __shfl_sync(~0u, lo, its);
+        int its_position0 = __shfl_sync(~0u, position0, its), its_hi = __shfl_sync(~0u, hi, its);
+        if (want >= at && want < total) {
+          token_slot = its_slot0 + want, my_position = its_position0 + want;
+          my_lo = its_lo, my_hi = its_hi;
+        }
+        is_prefix |= __any_sync(~0u, (flags & PIECE_PREFIX) && ends > at);
+        int taken = min(rest, total - at);
+        at += taken, rest -= taken;
+        if (rest == 0 || window + 32 >= unit.piece_end) break;
+        next_window(unit);
       }
-      is_prefix |= __any_sync(~0u, (flags & PIECE_PREFIX) && ends > at);
-      if (at + BLOCK <= total || window + 32 >= unit.piece_end) break;
-      next_window(unit);
+      kind = SEEN_BY_ROWS | (is_prefix || WINDOW ? SEEN_BY_POSITION : 0);
     }
-    kind = SEEN_BY_ROWS | (is_prefix || WINDOW ? SEEN_BY_POSITION : 0);
-    now_ends = at + 1;  // another piece comes next
-  }
-
-  // the packed rows of each consumer warp that see a token, as bits
-  __device__ __forceinline__ void write_masks(const Unit &unit) {
-    const int mine = 32 * (warp & 1) + lane, place = ring.mask();
-    if (kind && !is_hidden) {
+    if (has_moved || at >= now_ends) {
+      if (!has_window) load_window(unit);
+      if (at == total && window + 32 < unit.piece_end) next_window(unit);
+      enter_piece();
+    }
+    const int place = ring.mask();
+    if (is_hidden) {
+      kind = SEEN_BY_ROWS;
+    } else if (kind) {
+      // the packed rows of each consumer warp that see the token, as bits; two lanes share a token
       const int first = (my_lo - unit.row0) * GROUP, last = min(my_hi - unit.row0, unit.rows) * GROUP;
       u32 seen = 0;
 #pragma unroll
-      for (int w = 0; w < 8; ++w) {
+      for (int i = 0; i < 4; ++i) {
+        const int w = i + (lane & 16) / 4;
         const int begin = min(max(first - 16 * w, 0), 16), end = min(max(last - 16 * w, 0), 16);
         const u32 bits = end > begin ? (1u << end) - (1u << begin) : 0;
         *reinterpret_cast<unsigned short *>(smem + OFF_MASK + place * MASK_BYTES +
@@ -128,22 +127,22 @@ struct Producer {
         seen |= bits ? 1u << w : 0;
       }
       kind |= __reduce_or_sync(~0u, seen);
-      if (kind & SEEN_BY_POSITION)
+      if ((kind & SEEN_BY_POSITION) && lane < 16)
         *reinterpret_cast<int *>(smem + OFF_POSITION + (place * BLOCK + mine) * 4) = my_position;
-    } else if (!is_hidden) {
+    } else {
       kind = SEEN_BY_ALL;
     }
     if (lane == 0)
-      *reinterpret_cast<unsigned short *>(smem + OFF_KIND + 4 * place + 2 * (warp & 1)) = kind;
+      *reinterpret_cast<unsigned short *>(smem + OFF_KIND + 8 * place + 2 * warp) = kind;
   }
 
-  // 32 tokens of the stage, all lanes beside one another on a row
+  // 16 tokens of the stage, all lanes beside one another on a row
   __device__ __forceinline__ void copy_tokens(u32 tile, const unsigned short *src, u32 slot_bytes,
                                               const int (&slots)[COPIES]) {
     const int part = lane % ROW_LANES, which = lane / ROW_LANES;
     if (part * 8 >= HEAD_DIM) return;
     const char *from = reinterpret_cast<const char *>(src + part * 8);
-    const u32 dst = tile + part / 8 * (BLOCK * 128) + (32 * (warp & 1) + which) * 128;
+    const u32 dst = tile + part / 8 * (BLOCK * 128) + (16 * warp + which) * 128;
 #pragma unroll
     for (int i = 0; i < COPIES; ++i)
       copy16(dst + i * (COPY_ROWS * 128) + (((part & 7) ^ ((i * COPY_ROWS + which) & 7)) << 4),
@@ -155,8 +154,8 @@ struct Producer {
     const int part = lane % ROW_LANES, which = lane / ROW_LANES;
     if (part * 8 >= HEAD_DIM) return;
     const char *from = reinterpret_cast<const char *>(src + part * 8) +
-                       (u64)(u32)(run_slot + 32 * (warp & 1) + which) * slot_bytes;
-    const u32 dst = tile + part / 8 * (BLOCK * 128) + (32 * (warp & 1) + which) * 128;
+                       (u64)(u32)(run_slot + 16 * warp + which) * slot_bytes;
+    const u32 dst = tile + part / 8 * (BLOCK * 128) + (16 * warp + which) * 128;
 #pragma unroll
     for (int i = 0; i < COPIES; ++i)
       copy16(dst + i * (COPY_ROWS * 128) + (((part & 7) ^ ((i * COPY_ROWS + which) & 7)) << 4),
@@ -186,10 +185,8 @@ struct Producer {
     const u32 k_tile = base + OFF_K + ring.stage * TILE_BYTES;
     const u32 v_tile = base + OFF_V + ring.stage * TILE_BYTES;
     const unsigned short *k = p.k + head * p.k_head, *v = p.v + head * p.v_head;
-    seek(unit);
     find_tokens(unit, least_position);
     wait(bars.free_k(ring.stage), ring.phase ^ 1);
-    write_masks(unit);  // not before: see MASKS
     if (is_hidden) {
       arrive_after_copies(k_bar);
       __syncwarp();
@@ -215,6 +212,7 @@ struct Producer {
       copy_tokens(v_tile, v, p.v_slot_bytes, slots);
     }
     arrive_after_copies(v_bar);
+    ring.step();
   }
 
   __device__ __forceinline__ int look_up_row(int row0, int rows) const {
@@ -242,10 +240,7 @@ struct Producer {
       const int blocks = unit.blocks();
 #pragma unroll 1
       for (int i = 0; i < max(blocks, 1); ++i) {
-        if (blocks) {
-          if ((ring.stage & 1) == warp / 2) stage(unit, least_position);
-          at += BLOCK, ring.step();
-        }
+        if (blocks) stage(unit, least_position);
         // the first stage goes ahead of the first q, whose rows have to be looked up
         if (is_first && i == 0) copy_q(unit.rows, user_row);
         if (i == min(max(blocks - 1, 0), STAGES - 1) && to_come) {

@@ -20,7 +20,7 @@ PARTS = (
 )
 MAX_SHARED_BYTES = 227 << 10  # of one CTA on sm_90
 BLOCK = 64  # tokens of a stage
-MASKS = 12  # stages whose masks are kept
+MASKS = 8  # stages whose masks are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class KernelConstants:
     def stages(self) -> int:
         """Stages of the ring: as many as shared memory holds and masks can follow."""
         room = MAX_SHARED_BYTES - self._fixed_bytes()
-        return min(MASKS // 2, room // self._stage_bytes())
+        return min(MASKS - 2, room // self._stage_bytes())
 
     @property
     def shared_bytes(self) -> int:
@@ -49,7 +49,7 @@ class KernelConstants:
 
     def _fixed_bytes(self) -> int:
         q, join = 128 * 128 * self._chunks(), 128 * self.head_dim
-        masks = MASKS * (BLOCK * (2 * 8 + 4) + 4)
+        masks = MASKS * (BLOCK * (2 * 8 + 4) + 8)
         return q + join + masks + 1024  # row maxima and sums, merge flags, two barriers
 
     def _stage_bytes(self) -> int:
