@@ -88,6 +88,8 @@ def test_package_data_ships(monkeypatch: pytest.MonkeyPatch) -> None:
     model = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert {"py.typed", "zoo/README.md", *(f"zoo/ramify-tiny/{name}" for name in model)} <= shipped
     assert any(name.startswith("zoo/problems/") for name in shipped)
+    kernels = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.cu")}
+    assert kernels and kernels <= shipped
 
 
 def test_every_module_imports_where_triton_is_absent() -> None:

@@ -30,31 +30,39 @@ def compile_cubin(source: str, arch: str, options: Sequence[str] = ()) -> bytes:
     Raises:
         BackendUnavailable: NVRTC is not installed.
     """
-    nvrtc = bindings("nvrtc")
-    arguments = [f"--gpu-architecture={arch}", "--std=c++17", "-default-device", *options]
-    version = checked(nvrtc.nvrtcVersion())
+    arguments = _arguments(arch, options)
+    version = checked(bindings("nvrtc").nvrtcVersion())
     key = hashlib.sha256(repr((source, arguments, version)).encode()).hexdigest()[:32]
     path = cache_dir() / "cubins" / f"{key}.cubin"
     if path.is_file():
         return path.read_bytes()
-    cubin = _compile(nvrtc, source, arguments)
+    cubin, _ = compile_with_log(source, arch, options)
     _keep(path, cubin)
     return cubin
 
 
-def _compile(nvrtc: Any, source: str, arguments: Sequence[str]) -> bytes:
+def compile_with_log(source: str, arch: str, options: Sequence[str] = ()) -> tuple[bytes, str]:
+    """The same past the cache, and what the compiler said."""
+    nvrtc = bindings("nvrtc")
     (program,) = checked(nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], []))
-    encoded = [word.encode() for word in arguments]
-    (status,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)
-    if int(status):
+    try:
+        arguments = [word.encode() for word in _arguments(arch, options)]
+        (status,) = nvrtc.nvrtcCompileProgram(program, len(arguments), arguments)
         (size,) = checked(nvrtc.nvrtcGetProgramLogSize(program))
-        log = b" " * size
-        nvrtc.nvrtcGetProgramLog(program, log)
-        raise AssertionError(f"a kernel does not compile: {log.decode(errors='replace')}")
-    (size,) = checked(nvrtc.nvrtcGetCUBINSize(program))
-    cubin = b" " * size
-    checked(nvrtc.nvrtcGetCUBIN(program, cubin))
-    return cubin
+        text = b" " * size
+        checked(nvrtc.nvrtcGetProgramLog(program, text))
+        log = text.rstrip(b" \0\n").decode(errors="replace")
+        assert not int(status), f"a kernel does not compile: {log}"
+        (size,) = checked(nvrtc.nvrtcGetCUBINSize(program))
+        cubin = b" " * size
+        checked(nvrtc.nvrtcGetCUBIN(program, cubin))
+    finally:
+        checked(nvrtc.nvrtcDestroyProgram(program))
+    return cubin, log
+
+
+def _arguments(arch: str, options: Sequence[str]) -> list[str]:
+    return [f"--gpu-architecture={arch}", "--std=c++17", "-default-device", *options]
 
 
 def _keep(path: Path, cubin: bytes) -> None:
