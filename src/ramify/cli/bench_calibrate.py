@@ -26,7 +26,7 @@ def execute(options: BenchCalibrateOptions, out: Output) -> int:
     )
     sms = f"{found.num_busy_sms} of {found.num_sms} SMs at work"
     out.say(f"{found.environment.gpu}, {sms}, backend {found.backend}")
-    for name, value in {**asdict(found.costs), "merge_us": found.merge_us}.items():
+    for name, value in {**asdict(found.costs), "volume_us": found.volume_us}.items():
         out.say(f"  {name:<11}{value:8.3f}")
     out.say(_points(found))
     if options.output is not None:

@@ -32,9 +32,10 @@ KNOWN = Costs(
     unit_us=1.2,
     partial_us=0.1,
     launch_us=5.0,
-    merge_us=0.3,
+    volume_us=0.3,
 )
 NUM_SMS = 64
+NOT_FITTED = {"merge_us", "masked_part"}
 
 
 def _work(tree, method):
@@ -42,7 +43,7 @@ def _work(tree, method):
 
 
 def test_every_cost_has_a_probe():
-    assert {f"{probe.term}_us" for probe in probes(NUM_SMS)} == set(asdict(Costs()))
+    assert {f"{probe.term}_us" for probe in probes(NUM_SMS)} == set(asdict(Costs())) - NOT_FITTED
     assert Costs(step_us=3.0).table == CostTable(step_us=3.0)
 
 

@@ -68,7 +68,7 @@ class Calibration:
     head_dim: int
     dtype: str
     costs: CostTable
-    merge_us: float  # of the partial results of 16 packed rows, which the table does not have yet
+    volume_us: float  # of the partial results of 16 packed rows, which the table does not have
     points: list[Measured]
     environment: Environment
 
@@ -104,7 +104,7 @@ def calibrate(
         head_dim=HEADS.head_dim,
         dtype="bfloat16",
         costs=costs.table,
-        merge_us=costs.merge_us,
+        volume_us=costs.volume_us,
         points=points,
         environment=environment(commit),
     )
@@ -169,7 +169,7 @@ def probes(num_sms: int) -> list[Probe]:
         _probe("partial", node, requests(1, 64, nodes=2), requests(1, 64, nodes=deep)),
         # eight requests, and eight nodes of a request: as many units, once with partials to merge
         _probe(
-            "merge",
+            "volume",
             node,
             requests(16 * num_sms, 64, rows=4),
             requests(2 * num_sms, 64, rows=4, nodes=8),

@@ -2,7 +2,7 @@
 
     launch + depth * partial + max(unit + longest * step,
                                    (max(steps * step + rereads * reread, products * compute)
-                                    + units * unit + merges * merge) / SMs)
+                                    + units * unit + merges * volume) / SMs)
 
 Memory and matrix units work at the same time, everything else comes on top; few units take as long
 as the longest of them. A launch of its own for the merge, where a backend has one, counts with it.
@@ -24,9 +24,12 @@ MERGE_ROWS = 16  # packed rows of a partial result
 
 @dataclass(frozen=True, kw_only=True)
 class Costs(CostTable):
-    """The planner's table, and what it does not weigh yet."""
+    """The planner's table, and what it does not weigh by volume.
 
-    merge_us: float = 0.0  # writing and merging the partial results of 16 packed rows
+    `merge_us` and `masked_part` of the table are not fitted: they keep their defaults.
+    """
+
+    volume_us: float = 0.0  # writing and merging the partial results of 16 packed rows
 
     @property
     def table(self) -> CostTable:
@@ -56,7 +59,7 @@ class Work:
         """The formula above."""
         memory = self.step * costs.step_us + self.reread * costs.reread_us
         busy = max(memory, self.compute * costs.compute_us)
-        busy += self.unit * costs.unit_us + self.merge * costs.merge_us
+        busy += self.unit * costs.unit_us + self.merge * costs.volume_us
         alone = costs.unit_us + self.longest * costs.step_us
         return costs.launch_us + self.depth * costs.partial_us + max(alone, busy / num_sms)
 
