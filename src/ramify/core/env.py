@@ -1,10 +1,10 @@
 """Environment variables: every one that Ramify reads or sets.
 
-| variable           | default           | meaning                                                  |
-|--------------------|-------------------|----------------------------------------------------------|
-| `OMP_WAIT_POLICY`  | `PASSIVE`         | the command line and the tests let idle CPU threads sleep |
-| `RAMIFY_CACHE_DIR` | `~/.cache/ramify` | compiled GPU kernels                                     |
-| `RAMIFY_WORKLOADS` | unset             | folder of DeFT's recorded trees, for tests that replay them |
+| variable           | default           | meaning                                              |
+|--------------------|-------------------|------------------------------------------------------|
+| `OMP_WAIT_POLICY`  | `PASSIVE`         | command line and tests: idle CPU threads sleep       |
+| `RAMIFY_CACHE_DIR` | `~/.cache/ramify` | compiled GPU kernels                                 |
+| `RAMIFY_WORKLOADS` | unset             | DeFT's recorded trees, for the tests that replay them |
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """hopper: one persistent launch per layer for the whole forest, merge included (sm_90).
 
-Every plan, whatever its method, is lowered to units that fixed workers walk: see plan/schedule.py
-and kernels/hopper/entry.cu. The grid never changes, so a captured CUDA graph serves every plan within the
+Every plan, whatever its method, is lowered to units that fixed workers walk (plan/schedule.py,
+kernels/hopper/). The grid never changes, so a captured CUDA graph serves every plan within the
 capacity, and a step that only appends a token per branch adds one on the device.
 """
 
