@@ -84,6 +84,7 @@ def test_fixed_room_keeps_its_address_and_refuses_more() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_sending_does_not_wait_and_lands_in_order() -> None:
     arrays = DeviceArrays(torch.device("cuda"), {"a": 1 << 20})
     total = torch.zeros((), dtype=torch.int64, device="cuda")

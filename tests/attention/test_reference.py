@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ramify.attention import TreeAttention
 from ramify.attention.reference import merge_partials_ref, tree_attention_ref, visibility_ref
 from ramify.core.forest import Forest
-from ramify.testing.inputs import make_inputs
-from ramify.testing.trees import TreeCase, few_shot, prefill
+from ramify.testing.inputs import AttentionInputs, make_inputs
+from ramify.testing.trees import RandomForestSpec, TreeCase, few_shot, prefill, random_forest
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 40])
@@ -101,3 +102,18 @@ def test_merging_partials_is_attention_over_their_union() -> None:
     torch.testing.assert_close(out[0], scores.softmax(-1) @ values)
     torch.testing.assert_close(lse[0], scores.logsumexp(-1))
     assert (out[1:] == 0).all() and (lse[1:] == -torch.inf).all()
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_and_keeps_the_results() -> None:
+    """float64 has no kernel on a GPU, so this is what runs there."""
+    case = random_forest(4, RandomForestSpec(num_rows=90))
+    x = make_inputs(case, dtype=torch.float64)
+    on_gpu = AttentionInputs(q=x.q.cuda(), k=x.k.cuda(), v=x.v.cuda())
+    expected = tree_attention_ref(x.q, x.k, x.v, case.forest, window=20, softcap=3.0)
+    op = TreeAttention(4, 2, 64, dtype=torch.float64, device="cuda", softcap=3.0)
+    assert op.backend == "reference"
+    op.plan(case.forest)
+    for got, exact in zip(op.run(on_gpu.q, on_gpu.k, on_gpu.v, window=20), expected, strict=True):
+        assert got.is_cuda and got.dtype == torch.float64
+        torch.testing.assert_close(got.cpu(), exact)

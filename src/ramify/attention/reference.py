@@ -78,8 +78,8 @@ def tree_attention_ref(
         out [Q, Hq, D] like q and lse [Q, Hq], natural log; a row that sees nothing gives 0, -inf.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    slots, visible = visibility_ref(forest, window=window)
-    out, lse = q.new_zeros(q.shape), torch.full(q.shape[:2], -torch.inf, dtype=q.dtype)
+    slots, visible = (x.to(q.device) for x in visibility_ref(forest, window=window))
+    out, lse = q.new_zeros(q.shape), q.new_full(q.shape[:2], -torch.inf)
     group = q.shape[1] // k.shape[1]
     for begin in range(0, len(q), ROWS_AT_ONCE):
         end = begin + ROWS_AT_ONCE

@@ -33,19 +33,23 @@ def make_inputs(
     seed: int = 0,
     poison: bool = True,
     strided: bool = False,
+    device: torch.device | str = "cpu",
 ) -> AttentionInputs:
-    """Random inputs for a case.
+    """Random inputs for a case, other numbers on another kind of device.
 
     Args:
         poison: NaN in K and V of every slot that no row sees.
         strided: k and v interleave in one pool [num_slots, 2, Hkv, D], q is a slice of wider rows.
     """
-    generator = torch.Generator().manual_seed(seed)
-    num_rows = case.forest.num_rows
-    q = torch.randn(num_rows, num_q_heads + 1, head_dim, generator=generator).to(dtype)
-    pool = torch.randn(case.num_slots, 2, num_kv_heads, head_dim, generator=generator).to(dtype)
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+    q = draw(case.forest.num_rows, num_q_heads + 1, head_dim)
+    pool = draw(case.num_slots, 2, num_kv_heads, head_dim)
     if poison:
-        pool[~seen_slots(case)] = torch.nan
+        pool[~seen_slots(case).to(device)] = torch.nan
     q, k, v = q[:, :num_q_heads], pool[:, 0], pool[:, 1]
     if not strided:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
