@@ -176,14 +176,18 @@ def _cut(
     if target > 0:  # some row sees something
         predicted = target + unit_us + merge_us + partial_us * np.ceil(longest / target)
     cuts = items = 0
+    is_fresh = True  # the span has no unit yet, and every span has one: only more of them count
     for t in range(len(indptr) - 1):
         # the edge of a list is near: ending here is closer to even than taking the list
         if worker < workers - 1 and left < min(SNAP * target, cost[t] / 2):
             worker += 1
             left = target = rest / (workers - worker)
-        left -= unit_us
+            is_fresh = True
+        left -= 0.0 if is_fresh else unit_us
         rest -= unit_us
         tokens = 0  # of the present item
+        list_left = cost[t] - unit_us
+        takes_all = False
         out[4, items], out[5, items] = t, worker
         for e in range(indptr[t], indptr[t + 1]):
             per_token = again_us if is_reread[e] else first_us
@@ -192,13 +196,16 @@ def _cut(
                 take = length[e] - skip
                 if fixed:
                     room = fixed - tokens
-                elif worker == workers - 1:
+                elif worker == workers - 1 or takes_all:
                     room = take
                 else:
                     room = int(max(left, 0.0) / per_token)
                     if room < take:
                         # to the nearest whole step of the item
                         room = (tokens + room + STEP // 2) // STEP * STEP - tokens
+                        # what is left of the list is not worth a unit of its own
+                        takes_all = tokens + room > 0 and list_left - room * per_token <= unit_us
+                        room = take if takes_all else room
                 take = min(take, room)
                 if take > 0:
                     out[0, cuts], out[1, cuts], out[2, cuts], out[3, cuts] = e, skip, take, items
@@ -207,6 +214,8 @@ def _cut(
                     tokens += take
                     left -= take * per_token
                     rest -= take * per_token
+                    list_left -= take * per_token
+                    is_fresh = False
                 if skip < length[e]:
                     if tokens:
                         items += 1
@@ -214,6 +223,7 @@ def _cut(
                     if not fixed:
                         worker += 1
                         left = target = rest / (workers - worker)
+                        is_fresh = True
                     out[4, items], out[5, items] = t, worker
         if tokens:
             items += 1
