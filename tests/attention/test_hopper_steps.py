@@ -205,6 +205,18 @@ def test_one_graph_serves_a_thousand_steps_of_a_growing_tree() -> None:
     assert op._backend._arrays.tensor.data_ptr() == address
 
 
+def test_a_plan_from_before_reserve_is_gone() -> None:
+    pool, forest = Pool(600), few_shot(branches=4, prompt=100, generated=20).forest
+    op, q = open_op(), draw(4, Q_HEADS, HEAD_DIM)
+    op.plan(forest)
+    op._backend.reserve(rows=MOST_ROWS, nodes=MOST_NODES)
+    assert not op.advance()
+    with pytest.raises(InputError, match="run: expected a plan made since reserve"):
+        op.run(q, pool.k, pool.v)
+    op.plan(forest)
+    op.run(q, pool.k, pool.v)
+
+
 def test_a_plan_beyond_the_reserved_room_changes_nothing() -> None:
     pool, q = Pool(3000), draw(MOST_ROWS, Q_HEADS, HEAD_DIM)
     pool.write(np.arange(3000))

@@ -22,3 +22,7 @@ def test_commit_is_the_checkouts():
     done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     if done.returncode == 0 and stamp.commit is not None:
         assert len(stamp.commit) == 40 and stamp.is_dirty in (True, False)
+
+
+def test_a_copy_of_the_sources_names_its_own_commit():
+    assert environment(commit="a" * 40).commit == "a" * 40

@@ -47,12 +47,12 @@ def environment(commit: str | None = None) -> Environment:
     """Look at this machine now.
 
     Args:
-        commit: of the sources, where they are a copy outside of a git checkout.
+        commit: of the sources, where they are a copy and what git says here is not theirs.
     """
     found, is_dirty = _git_state()
     return Environment(
         ramify=ramify.__version__,
-        commit=found or commit,
+        commit=commit or found,
         is_dirty=is_dirty,
         python=platform.python_version(),
         libraries={name: _version(name) or "not installed" for name in LIBRARIES},

@@ -255,7 +255,7 @@ class Engine:
         """Divide the step's KV reads among requests."""
         per_token = self.executor.kv_bytes_per_token
         shares, paths = batch.forest.row_share, batch.forest.path_len
-        is_shared = self.executor.method_in_use != "per_branch"
+        is_shared = self.executor.method_in_use not in ("per_branch", "lean")
         for block in builder.blocks:
             usage = self.live.requests[block.owner].usage
             rows = slice(block.first_row, block.first_row + block.end - block.begin)
