@@ -24,5 +24,11 @@ def test_commit_is_the_checkouts():
         assert len(stamp.commit) == 40 and stamp.is_dirty in (True, False)
 
 
-def test_a_copy_of_the_sources_names_its_own_commit():
-    assert environment(commit="a" * 40).commit == "a" * 40
+def test_a_commit_that_is_said_is_the_commit(monkeypatch):
+    """A copy of the sources may lie in another checkout, of which git then speaks."""
+    monkeypatch.setattr("ramify.bench.env._git_state", lambda: ("def", True))
+    said, found = environment("abc"), environment()
+    assert (said.commit, said.is_dirty) == ("abc", None)
+    assert (found.commit, found.is_dirty) == ("def", True)
+    monkeypatch.setattr("ramify.bench.env._git_state", lambda: (None, None))
+    assert environment("abc").commit == "abc" and environment().commit is None

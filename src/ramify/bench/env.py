@@ -49,10 +49,10 @@ def environment(commit: str | None = None) -> Environment:
     Args:
         commit: of the sources, where they are a copy and what git says here is not theirs.
     """
-    found, is_dirty = _git_state()
+    found, is_dirty = (commit, None) if commit else _git_state()
     return Environment(
         ramify=ramify.__version__,
-        commit=commit or found,
+        commit=found,
         is_dirty=is_dirty,
         python=platform.python_version(),
         libraries={name: _version(name) or "not installed" for name in LIBRARIES},

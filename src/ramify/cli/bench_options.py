@@ -52,7 +52,7 @@ class MeasureOptions(JsonFlag):
         default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
     )
     commit: str | None = field(
-        default=None, metadata={"help": "commit of the sources, where they are outside of git"}
+        default=None, metadata={"help": "commit of the sources, where they are a copy"}
     )
 
 
@@ -114,7 +114,7 @@ class BenchCalibrateOptions(JsonFlag):
         default=None, metadata={"help": "write the table and its points to this file, as JSON"}
     )
     commit: str | None = field(
-        default=None, metadata={"help": "commit of the sources, where they are outside of git"}
+        default=None, metadata={"help": "commit of the sources, where they are a copy"}
     )
 
 

@@ -17,7 +17,6 @@ from ramify.bench.attention.rows import read_json
 from ramify.bench.attention.run import Settings, bench_attention
 from ramify.bench.attention.summary import geometric_means, slower_than_a_peer, verdicts
 from ramify.bench.attention.timers import WallTimer, timed_plan
-from ramify.bench.env import environment
 from ramify.bench.rows import append_rows
 from ramify.core.errors import BackendUnavailable, InputError
 
@@ -158,13 +157,6 @@ def test_timers_measure_the_call_and_keep_plan_apart():
     assert all(len(of) == 3 and min(of) >= 0 for of in samples.values())
     host_us, total_us = timed_plan(lambda: calls.append("plan"), timer)
     assert calls[-1] == "plan" and 0 <= host_us <= total_us
-
-
-def test_commit_is_said_where_git_is_not(monkeypatch):
-    monkeypatch.setattr("ramify.bench.env._git_state", lambda: (None, None))
-    assert environment("abc").commit == "abc" and environment().commit is None
-    monkeypatch.setattr("ramify.bench.env._git_state", lambda: ("def", False))
-    assert environment("abc").commit == "def"
 
 
 def test_no_picture_without_matplotlib(case, tmp_path, monkeypatch):

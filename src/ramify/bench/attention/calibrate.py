@@ -80,7 +80,7 @@ def calibrate(
 
     Args:
         backend: of TreeAttention.
-        commit: of the sources, where they are outside of git.
+        commit: of the sources, where they are a copy.
     Raises:
         InputError: the device is not a GPU.
     """

@@ -52,7 +52,7 @@ class Settings:
     dtype: torch.dtype
     repeats: int = 30
     seed: int = 0
-    commit: str | None = None  # for a copy of the sources outside of git
+    commit: str | None = None  # where the sources are a copy
 
 
 def bench_attention(
