@@ -59,7 +59,7 @@ def build_plan(
         plan = plan_fused(forest, heads, tuning)
     else:
         plan = plan_flatten(forest, block_tokens)
-    return replace(plan, why=why)
+    return plan if why == plan.why else replace(plan, why=why)
 
 
 def check_method(method: str) -> None:

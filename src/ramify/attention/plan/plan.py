@@ -204,8 +204,18 @@ def _place(pieces, ranges, intervals, lengths, row_position, places, flags, star
 
 def per_branch_tokens(forest: Forest) -> int:
     """Tokens read when each node with rows reads its whole path once for them."""
-    has_rows = forest.own_hi > forest.row_lo
-    return int((forest.node_start + forest.own_visible_len)[has_rows].sum())
+    return int(
+        _path_lengths(forest.node_start, forest.own_visible_len, forest.row_lo, forest.own_hi)
+    )
+
+
+@njit
+def _path_lengths(start, own_len, row_lo, own_hi):  # type: ignore[no-untyped-def]
+    total = 0
+    for v in range(len(start)):
+        if own_hi[v] > row_lo[v]:
+            total += start[v] + own_len[v]
+    return total
 
 
 def _reduce(ufunc: np.ufunc, values: IntArray, indptr: IntArray) -> IntArray:

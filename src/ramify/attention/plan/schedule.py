@@ -85,7 +85,7 @@ def make_schedule(
     slots = np.zeros(max(int((item_hi - item_lo).sum()), 1), dtype=np.int32)
     user_row = plan.row_order.astype(np.int32)
     flags = plan.piece_causal * PIECE_PREFIX + plan.piece_open * PIECE_OPEN
-    used, num_slots, num_merges, num_parts, read, busiest = _fill(
+    used, num_slots, num_merges, num_parts, most_rows, num_open, read, busiest = _fill(
         plan.item_indptr,
         plan.piece_slot,
         plan.piece_len,
@@ -112,9 +112,8 @@ def make_schedule(
         slots,
     )
     header = np.zeros(HEADER_INTS, dtype=np.int32)
-    shared = units[:used][(units[:used, 7] & PARTIAL) != 0]
     # the last unit of a group merges it alone, so only where there is little to merge
-    is_light = bool((shared[:, 1] * group <= LIGHT_ROWS).all())
+    is_light = most_rows * group <= LIGHT_ROWS
     is_deep = num_parts >= MANY_PARTS * num_merges
     header[:5] = num_rows, 0, is_light, num_merges, is_deep
     return Schedule(
@@ -130,7 +129,7 @@ def make_schedule(
         row_merge=row_merge,
         num_slots=num_slots,
         read_tokens=read,
-        num_open=int(units[:used, 5].sum()),
+        num_open=num_open,
         busiest=busiest,
     )
 
@@ -200,7 +199,11 @@ def _fill(  # type: ignore[no-untyped-def]
     tile, rows_per_group, num_workers, num_units, unit_us, token_us,
     units, pieces, row_units, expected, user_row, row_merge, merges, slots,
 ):  # fmt: skip
-    """Returns units used, slots, merges, their partials, tokens read, busiest load over mean."""
+    """Fill the arrays.
+
+    Returns units used, slots, merges, their partials, rows of the largest unit with partials, open
+    pieces, tokens read, busiest load over mean.
+    """
     num_rows = len(row_units)
     first_row = np.empty(num_units, dtype=np.int64)
     row_count = np.empty(num_units, dtype=np.int64)
@@ -242,12 +245,14 @@ def _fill(  # type: ignore[no-untyped-def]
     for r in range(num_rows):
         count += change[r]
         row_units[r] = count
-    num_slots = 0
+    num_slots = most_rows = num_open = 0
     slot0 = np.zeros(num_units, dtype=np.int64)
     for u in range(num_units):
         for r in range(first_row[u], first_row[u] + row_count[u]):
             unit_flags[u] |= DONE if row_units[r] == 1 else PARTIAL
+        num_open += opened[u]
         if unit_flags[u] & PARTIAL:
+            most_rows = max(most_rows, row_count[u])
             slot0[u] = num_slots
             num_slots += row_count[u]
             last = (first_row[u] + row_count[u] - 1) // rows_per_group
@@ -317,6 +322,8 @@ def _fill(  # type: ignore[no-untyped-def]
         num_slots,
         num_merges,
         num_parts,
+        most_rows,
+        num_open,
         read,
         load.max() / mean if mean > 0 else 1.0,
     )

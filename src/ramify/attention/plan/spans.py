@@ -47,13 +47,19 @@ class Spans:
 
     def pieces(self, lists: Lists, pieces: Pieces) -> Pieces:
         """The cut pieces."""
-        source = lists.piece[self.entry]
-        return Pieces(
-            slot=pieces.slot[source] + self.skip,
-            length=self.length,
-            node=pieces.node[source],
-            offset=pieces.offset[source] + self.skip,
-        )
+        slot, node, offset = np.empty((3, len(self.entry)), dtype=np.int64)
+        source = (pieces.slot, pieces.node, pieces.offset)
+        _skip_into(lists.piece, self.entry, self.skip, source, (slot, node, offset))
+        return Pieces(slot=slot, length=self.length, node=node, offset=offset)
+
+
+@njit
+def _skip_into(piece, entry, skip, source, cut):  # type: ignore[no-untyped-def]
+    for c in range(len(entry)):
+        i = piece[entry[c]]
+        cut[0][c] = source[0][i] + skip[c]
+        cut[1][c] = source[1][i]
+        cut[2][c] = source[2][i] + skip[c]
 
 
 def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
