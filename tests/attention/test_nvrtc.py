@@ -151,3 +151,10 @@ def test_without_a_compiler_the_backend_is_unavailable(monkeypatch: pytest.Monke
     monkeypatch.setattr(nvrtc, "import_module", missing)
     with pytest.raises(BackendUnavailable, match=r"cuda.bindings and NVRTC are needed: no cuda"):
         compile_cubin(TINY, ARCH)
+
+
+@needs_compiler
+def test_an_empty_log_leaves_the_bytes_of_others_alone():
+    """The log of a clean compilation is one zero, and Python has one object for each single byte."""
+    compile_with_log('extern "C" __global__ void nothing() {}', ARCH)
+    assert bytes([32])[0] == 32

@@ -49,16 +49,21 @@ def compile_with_log(source: str, arch: str, options: Sequence[str] = ()) -> tup
         arguments = [word.encode() for word in _arguments(arch, options)]
         (status,) = nvrtc.nvrtcCompileProgram(program, len(arguments), arguments)
         (size,) = checked(nvrtc.nvrtcGetProgramLogSize(program))
-        text = b" " * size
+        text = _room(size)
         checked(nvrtc.nvrtcGetProgramLog(program, text))
         log = text.rstrip(b" \0\n").decode(errors="replace")
         assert not int(status), f"a kernel does not compile: {log}"
         (size,) = checked(nvrtc.nvrtcGetCUBINSize(program))
-        cubin = b" " * size
+        cubin = _room(size)
         checked(nvrtc.nvrtcGetCUBIN(program, cubin))
     finally:
         checked(nvrtc.nvrtcDestroyProgram(program))
-    return cubin, log
+    return cubin[:size], log
+
+
+def _room(size: int) -> bytes:
+    """Bytes for a C function to write into: never a single one, which Python shares."""
+    return b" " * max(size, 2)
 
 
 def _arguments(arch: str, options: Sequence[str]) -> list[str]:
