@@ -154,7 +154,7 @@ def test_without_a_compiler_the_backend_is_unavailable(monkeypatch: pytest.Monke
 
 
 @needs_compiler
-def test_an_empty_log_leaves_the_bytes_of_others_alone():
-    """The log of a clean compilation is one zero, and Python has one object for each single byte."""
+def test_an_empty_log_leaves_the_bytes_of_others_alone() -> None:
+    """The log of a clean compilation is one zero, and Python shares each single byte."""
     compile_with_log('extern "C" __global__ void nothing() {}', ARCH)
     assert bytes([32])[0] == 32
