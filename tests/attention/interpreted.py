@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from ramify.attention import METHODS, TreeAttention
-from ramify.attention.backends.plan_buffer import Capacity
 from ramify.attention.plan.cost import Tuning
 from ramify.attention.reference import tree_attention_ref, visibility_ref
 from ramify.core.forest import Forest
@@ -198,7 +197,8 @@ def test_recycled_workspace_and_a_fixed_capacity_change_no_bit() -> None:
     cases = [random_forest(seed, dataclasses.replace(SMALL, num_rows=5)) for seed in (7, 8)]
     inputs = [make_inputs(case, num_q_heads=2, num_kv_heads=1, head_dim=16) for case in cases]
     fixed = open_op(inputs[0])
-    fixed._backend.reserve(Capacity(rows=6, units=5, pieces=40, tokens=300, slots=40))
+    fixed.reserve(rows=6, nodes=40)
+    address = fixed._backend._buffer.device_ints.data_ptr()
     for case, x in zip(cases, inputs, strict=True):
         fresh = open_op(x)
         results = []
@@ -209,6 +209,7 @@ def test_recycled_workspace_and_a_fixed_capacity_change_no_bit() -> None:
             results.append(op.run(x.q, x.k, x.v))
         for got, other in zip(*results, strict=True):
             assert torch.equal(got, other)
+    assert fixed._backend._buffer.device_ints.data_ptr() == address
 
 
 def test_the_suite_is_interpreted() -> None:

@@ -48,6 +48,22 @@ def test_counters_add_up_and_reset() -> None:
     assert op.kv_bytes_read == 4 * 58 * 2 * 2 * 64 * 4
 
 
+def test_reserve_drops_the_plan_and_is_checked() -> None:
+    case = few_shot(branches=4, prompt=50, generated=8)
+    x = make_inputs(case)
+    op = TreeAttention(4, 2, 64)
+    op.plan(case.forest)
+    for sizes in ({"rows": 0, "nodes": 5}, {"rows": 4, "nodes": 0}):
+        with pytest.raises(InputError, match=": expected at least 1, got 0"):
+            op.reserve(**sizes)
+    op.run(x.q, x.k, x.v)  # refused sizes change nothing
+    op.reserve(rows=4, nodes=5)
+    with pytest.raises(InputError, match=r"expected plan\(forest\) first"):
+        op.run(x.q, x.k, x.v)
+    op.plan(case.forest)
+    op.run(x.q, x.k, x.v)
+
+
 def test_auto_says_why() -> None:
     op = TreeAttention(4, 2, 64)
     assert (op.backend, op.backend_reason) == ("cpu", "auto: the device is a CPU")

@@ -164,7 +164,7 @@ def graph_of(op: TreeAttention, q: Tensor, pool: Pool) -> tuple[torch.cuda.CUDAG
         plain, windowed = (op.run(q, pool.k, pool.v, window=window) for window in (None, WINDOW))
         return [*plain, *windowed]
 
-    op._backend.reserve(rows=MOST_ROWS, nodes=MOST_NODES)
+    op.reserve(rows=MOST_ROWS, nodes=MOST_NODES)
     op.plan(Forest.from_nodes([-1] * len(q), [1] * len(q), range(len(q)), range(len(q))))
     layers()  # modules are loaded before the capture
     torch.cuda.synchronize()
@@ -203,18 +203,6 @@ def test_one_graph_serves_a_thousand_steps_of_a_growing_tree() -> None:
     # 50 forks and 20 cuts, 10 of them in one step
     assert advanced == 999 - 60 and len(tree.tips) == 24 + 50 - 20
     assert op._backend._arrays.tensor.data_ptr() == address
-
-
-def test_a_plan_from_before_reserve_is_gone() -> None:
-    pool, forest = Pool(600), few_shot(branches=4, prompt=100, generated=20).forest
-    op, q = open_op(), draw(4, Q_HEADS, HEAD_DIM)
-    op.plan(forest)
-    op._backend.reserve(rows=MOST_ROWS, nodes=MOST_NODES)
-    assert not op.advance()
-    with pytest.raises(InputError, match="run: expected a plan made since reserve"):
-        op.run(q, pool.k, pool.v)
-    op.plan(forest)
-    op.run(q, pool.k, pool.v)
 
 
 def test_a_plan_beyond_the_reserved_room_changes_nothing() -> None:

@@ -131,6 +131,26 @@ class TreeAttention:
         self._plan, self._grown = plan, 0
         return plan
 
+    def reserve(self, *, rows: int, nodes: int) -> None:
+        """Make room once, so that a CUDA graph captured later serves every forest up to this size.
+
+        Addresses and grids stay as they are from now on: a replay sees the latest plan. The present
+        plan is gone. On a CPU there is nothing to fix.
+
+        Args:
+            rows, nodes: of the largest forest, at least 1 each. The room is ample for methods that
+                share; `per_branch` and `lean`, which list every path, and `fixed_cuts` of long
+                contexts may need more nodes.
+        Raises:
+            InputError: a number below 1. Afterwards `plan` raises it too, for a forest that needs
+                more room, and the plan before stays.
+        """
+        for name, value in (("rows", rows), ("nodes", nodes)):
+            if value < 1:
+                raise InputError(expected_got(name, "at least 1", value))
+        self._plan = None
+        self._backend.reserve(rows=rows, nodes=nodes)
+
     def advance(self) -> bool:
         """Take over a step that appended one token to every row's node, without a new plan.
 

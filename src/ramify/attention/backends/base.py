@@ -43,6 +43,10 @@ class Backend(Protocol):
         self.device = device
         self.kv_bytes_read = 0
 
+    def reserve(self, *, rows: int, nodes: int) -> None:
+        """Fix addresses and grids for forests up to this size, where a graph holds them."""
+        return
+
     def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
         """Take the forest and plan of the coming runs."""
 

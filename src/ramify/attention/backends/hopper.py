@@ -86,14 +86,11 @@ class HopperBackend(Backend):
         self._read_tokens: dict[int, int] = {}  # by window
         self._most_slots: int | None = None  # None: not reserved
         self._version = -1
-        self._is_planned = self._can_grow = False
 
     def reserve(
         self, *, rows: int, nodes: int, slots: int | None = None, pieces: int | None = None
     ) -> None:
         """Fix all addresses for captured graphs; a larger plan raises InputError.
-
-        What was planned before is gone: plan again before the next run.
 
         Args:
             rows, nodes: of the largest forest.
@@ -107,7 +104,6 @@ class HopperBackend(Backend):
         self._arrays.fix(_room(rows=rows, units=units, pieces=pieces, slots=slots))
         self._make_workspace(slots)
         self._most_slots = slots
-        self._is_planned = self._can_grow = False
 
     def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
         """Lower the plan and send it to the device, without waiting."""
@@ -117,7 +113,7 @@ class HopperBackend(Backend):
             wanted = f"at most {self._most_slots} partial results"
             raise InputError(expected_got("plan", wanted, schedule.num_slots))
         self._arrays.send(_arrays_of(schedule))
-        self._schedule, self._is_planned = schedule, True
+        self._schedule = schedule
         self._make_workspace(schedule.num_slots)
         self._can_grow, self._grown = plan.can_grow, 0
         self._counter = self._arrays["header"][1:2]
@@ -134,8 +130,6 @@ class HopperBackend(Backend):
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, layer: LayerOptions) -> tuple[Tensor, Tensor]:
         """Attention of one layer: out [Q, Hq, D] like q, lse [Q, Hq] float32."""
-        if not self._is_planned:
-            raise InputError(expected_got("run", "a plan made since reserve()", "none"))
         for name, tensor in (("k", k), ("v", v)):
             _check_alignment(name, tensor)
         if not _is_aligned(q):

@@ -23,7 +23,7 @@ from ramify.attention.kernels.partial import partial_kernel
 from ramify.attention.plan import AttentionPlan, HeadShape
 from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.windowed import windowed_tokens
-from ramify.attention.plan.work import TILES, make_work
+from ramify.attention.plan.work import SPAN_TOKENS, TILES, make_work
 from ramify.core.errors import BackendUnavailable, InputError, expected_got
 from ramify.core.forest import Forest
 
@@ -80,14 +80,28 @@ class TritonBackend(Backend):
             self.reads_fp8 = torch.cuda.get_device_capability(device) >= (8, 9)
             num_sms = torch.cuda.get_device_properties(device).multi_processor_count
         # several CTAs share an SM and take units as they come
-        workers = max(1, num_sms * UNITS_PER_SM // heads.num_kv_heads)
-        self.tuning = Tuning(num_workers=workers, packed_rows=64)
+        self.num_workers = max(1, num_sms * UNITS_PER_SM // heads.num_kv_heads)
+        self.tuning = Tuning(num_workers=self.num_workers, packed_rows=64)
         self._buffer = PlanBuffer(device)
         self._part_lse = torch.empty(0, device=device)
         self._captured: list[tuple[Tensor, ...]] = []
 
-    def reserve(self, capacity: Capacity) -> None:
-        """Fix all addresses and grids, for graphs; a plan beyond `capacity` raises InputError."""
+    def reserve(self, *, rows: int, nodes: int, capacity: Capacity | None = None) -> None:
+        """Fix all addresses and grids, for graphs; a plan beyond that raises InputError.
+
+        Args:
+            rows, nodes: of the largest forest.
+            capacity: instead of what is ample for fused and these.
+        """
+        if capacity is None:
+            pieces = 4 * nodes + rows + self.num_workers
+            capacity = Capacity(
+                rows=rows,
+                units=2 * self.num_workers + rows,
+                pieces=pieces,
+                tokens=SPAN_TOKENS * pieces,
+                slots=4 * rows + 64 * self.num_workers,
+            )
         self._buffer.reserve(capacity)
         self._make_partials(capacity.slots)
 
