@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from ramify.bench.env import Environment
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,11 @@ def append_rows(path: Path, rows: Iterable[object]) -> None:
 
 
 def read_rows(path: Path) -> list[DecodeRow]:
-    """Read such a file back."""
-    lines = path.read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=DecodeRow) for line in lines]
+    """The decode rows of such a file."""
+    return read_rows_of(path, DecodeRow, "decode")
+
+
+def read_rows_of(path: Path, kind: type[Row], question: str) -> list[Row]:
+    """The rows of one kind in such a file; those of other questions are passed over."""
+    found = (msgspec.json.decode(line) for line in path.read_bytes().splitlines())
+    return [msgspec.convert(row, kind) for row in found if row["question"] == question]

@@ -146,6 +146,11 @@ class Forest:
         """[Q] position of each row's own token on its path; -1 where the row sees nothing."""
         return self._order.row_position
 
+    @cached_property
+    def ordered_position(self) -> IntArray:
+        """[Q] the same in depth-first order of the rows."""
+        return self.row_position[self.row_order]
+
     @property
     def row_lo(self) -> IntArray:
         """[N] first ordered row at the node or below it."""

@@ -36,7 +36,6 @@ ARCH = "sm_90a"
 THREADS = 384
 LOG2_E = math.log2(math.e)
 HEAD_DIMS = (32, 64, 96, 128)
-DTYPES = (torch.bfloat16, torch.float16)
 
 MOST_GROWN = 64  # tokens per branch after which cuts are no longer even
 LINE_INTS, MOST_LINES = 32, 4096  # of the plan, fetched ahead

@@ -172,12 +172,11 @@ def _part_strangers(lo, length, shared, worth, walls):  # type: ignore[no-untype
 
 def _lists(forest: Forest, pieces: Pieces, lo: IntArray, hi: IntArray, edges: IntArray) -> Lists:
     """Each tile's entries in depth-first order, cut off after the last token a row of it sees."""
-    position = forest.row_position[forest.row_order]
     begins = forest.node_start[pieces.node] + pieces.offset
     room = _count_entries(lo, hi, edges)
     columns = np.empty((4, room), dtype=np.int64)
     indptr = np.zeros(len(edges), dtype=np.int64)
-    _fill_entries(lo, hi, pieces.length, begins, position, edges, columns, indptr)
+    _fill_entries(lo, hi, pieces.length, begins, forest.ordered_position, edges, columns, indptr)
     return Lists(
         indptr=indptr,
         piece=columns[0],

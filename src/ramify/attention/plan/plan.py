@@ -133,7 +133,6 @@ def plan_from_pieces(
         item_worker: [W], for plans whose items are cut for workers.
     """
     lo = forest.first_row(pieces.node, pieces.offset)
-    ordered_position = forest.row_position[forest.row_order]
     places = np.empty((3, len(lo)), dtype=np.int64)
     flags = np.empty((2, len(lo)), dtype=np.bool_)
     starts = np.empty(len(lo) + 1, dtype=np.int64)
@@ -142,7 +141,7 @@ def plan_from_pieces(
         (lo, *(row_range or (lo, np.empty(0, dtype=np.int64)))),
         (forest.node_start, forest.row_lo, forest.row_hi, forest.own_hi),
         (forest.own_visible_len, forest.length),
-        ordered_position,
+        forest.ordered_position,
         places,
         flags,
         starts,
@@ -152,7 +151,7 @@ def plan_from_pieces(
         why="asked for",
         num_nodes=forest.num_nodes,
         row_order=forest.row_order,
-        row_position=ordered_position,
+        row_position=forest.ordered_position,
         item_indptr=starts[: num_items + 1],
         piece_slot=pieces.slot,
         piece_len=pieces.length,

@@ -15,12 +15,11 @@ import torch
 
 from ramify.attention import AttentionPlan, HeadShape, TreeAttention
 from ramify.attention.plan.cost import CostTable
+from ramify.bench.attention.achieved import measure_plan
 from ramify.bench.attention.cost_model import NO_COSTS, Costs, Work, work_of
-from ramify.bench.attention.problem import make_problem
-from ramify.bench.attention.shapes import Case, Heads, TreeShape, levels
+from ramify.bench.attention.shapes import Heads, TreeShape, levels
 from ramify.bench.attention.timers import Timer, timer_for
 from ramify.bench.env import Environment, environment
-from ramify.bench.timer import median_of
 from ramify.core.errors import InputError, expected_got
 
 HEADS = Heads()  # 32/8 heads of 128 in bfloat16: the table is of these
@@ -112,7 +111,7 @@ def calibrate(
 
 def busy_sms(op: TreeAttention, num_sms: int) -> int:
     """SMs that a backend keeps busy: workers come in equal numbers per KV head."""
-    tuning = op._backend.tuning
+    tuning = op.tuning
     return num_sms if tuning is None else min(num_sms, tuning.num_workers * op.heads.num_kv_heads)
 
 
@@ -120,15 +119,10 @@ def measure_point(
     point: Point, device: torch.device, timer: Timer, backend: str, repeats: int
 ) -> tuple[AttentionPlan, float]:
     """The plan of a point, and the median microseconds of one layer."""
-    case = Case(suite="calibrate", tree=point.tree, heads=HEADS)
-    problem = make_problem(case, device=device, dtype=torch.bfloat16)
-    op = _open(point.method, device, problem.dtype, backend)
-    plan = op.plan(problem.forest)
-    run, _ = timer.ready(lambda: op.run(problem.q, problem.k, problem.v))
-    us = median_of(timer.measure({"layer": run}, repeats)["layer"])
-    del run
-    timer.release()
-    return plan, us
+    op = _open(point.method, device, torch.bfloat16, backend)
+    forest = point.tree.forest()
+    plan = op.plan(forest)
+    return plan, measure_plan(op, forest, timer, repeats=repeats).p50_us
 
 
 def _open(method: str, device: torch.device, dtype: torch.dtype, backend: str) -> TreeAttention:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from ramify.bench.env import Environment
+from ramify.bench.rows import read_rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +85,4 @@ class PlanRow:
 
 def read_json(path: Path) -> list[AttentionRow]:
     """The attention rows of a file of JSON lines."""
-    rows = []
-    for line in path.read_bytes().splitlines():
-        if msgspec.json.decode(line)["question"] == "attention":
-            rows.append(msgspec.json.decode(line, type=AttentionRow))
-    return rows
+    return read_rows_of(path, AttentionRow, "attention")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from ramify.bench.env import Environment
+from ramify.bench.rows import read_rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +45,4 @@ class DeftRow:
 
 def read_json(path: Path) -> list[DeftRow]:
     """The rows of this kind in a file of JSON lines."""
-    rows = []
-    for line in path.read_bytes().splitlines():
-        if msgspec.json.decode(line)["question"] == "deft":
-            rows.append(msgspec.json.decode(line, type=DeftRow))
-    return rows
+    return read_rows_of(path, DeftRow, "deft")
