@@ -71,6 +71,8 @@ struct Consumer : Rows {
     const int kind = kinds(ring.mask());
     if (WINDOW && !__any_sync(~0u, kind & SEEN_BY_ALL)) {
       release(bars.free_k(ring.stage), 2);
+      // the other warpgroup may still hold the stage's last values: they must be given back first
+      wait(bars.full_v(ring.stage), ring.phase);
       release(bars.free_v(ring.stage), 2);
       return;
     }
