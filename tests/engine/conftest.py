@@ -28,13 +28,19 @@ def bytes_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def make_llm(tiny: tuple[Path, LlamaForCausalLM]) -> Iterator[Callable[..., LLM]]:
-    """Build engines on the tiny model; at the end each must be sound and leak nothing."""
+@pytest.fixture(params=[False, True], ids=["waiting", "ahead"])
+def make_llm(
+    tiny: tuple[Path, LlamaForCausalLM], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., LLM]]:
+    """Build engines on the tiny model; at the end each must be sound and leak nothing.
+
+    Every test runs twice: once each step is waited for, once decode steps run ahead.
+    """
     made: list[LLM] = []
 
     def make(path: Path | None = None, **settings: object) -> LLM:
         settings.setdefault("num_slots", 600)
+        settings.setdefault("run_ahead", request.param)
         made.append(LLM(str(path or tiny[0]), **settings))
         return made[-1]
 

@@ -133,4 +133,4 @@ def test_kv_bytes_are_shared_out_exactly(make_llm: Callable[..., LLM]) -> None:
     alone = 20 + sum(4 * (20 + i) for i in range(1, 6))
     assert output.usage.kv_bytes_read == pytest.approx(shared * token_bytes, rel=1e-6)
     assert output.usage.kv_bytes_per_branch == alone * token_bytes
-    assert llm.engine.executor.attention.kv_bytes_read == shared * token_bytes
+    assert llm.engine.executor.kv_bytes_read == shared * token_bytes

@@ -108,7 +108,7 @@ def decode_once(llm: LLM, workload: DecodeWorkload, prompt: Sequence[int]) -> De
     request = engine.submit(workload.controller(), prompt, seed=0)
     while not request.tree.generated_tokens and not request.is_done:
         engine.step()
-    kv_bytes, num_rows = executor.attention.kv_bytes_read, 0
+    kv_bytes, num_rows = executor.kv_bytes_read, 0
     attention_s, step_s = [], []
     while not request.is_done:
         attention_before, start = executor.attention_s, perf_counter()
@@ -124,7 +124,7 @@ def decode_once(llm: LLM, workload: DecodeWorkload, prompt: Sequence[int]) -> De
         num_rows=num_rows,
         attention_s=tuple(attention_s),
         step_s=tuple(step_s),
-        kv_bytes_read=executor.attention.kv_bytes_read - kv_bytes,
+        kv_bytes_read=executor.kv_bytes_read - kv_bytes,
     )
 
 

@@ -184,6 +184,14 @@ class TokenTree:
             return np.empty(0, dtype=np.int64)
         return np.concatenate([np.arange(b, e, dtype=np.int64) for b, e in extents])
 
+    def room_ahead(self, cursor: Cursor) -> int:
+        """Slots reserved right behind the last slot of a path that grows in place; else 0."""
+        node = cursor.node
+        if node.ref != 1 or node.children or node.published or not (node.extents and node.reserved):
+            return 0
+        begin, end = node.reserved[0]
+        return end - begin if begin == node.extents[-1].end else 0
+
     def mark_computed(self, node: Node, end: int) -> None:
         """Note that `node.tokens[:end]` have K and V in their slots. Parents before children."""
         assert node.num_computed <= end <= node.num_slots, f"cannot mark [:{end}) of {node}"

@@ -19,24 +19,37 @@ class EngineConfig:
     model: str = field(
         default="ramify-tiny", metadata={"help": "bundled name, directory or hub id"}
     )
-    device: str = field(default="auto", metadata={"help": "auto or cpu"})
+    device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
     dtype: str = field(default="auto", metadata={"help": " | ".join(DTYPES)})
     load_format: str = field(default="auto", metadata={"help": " | ".join(LOAD_FORMATS)})
     method: str = field(default="auto", metadata={"help": "attention: " + " | ".join(METHODS)})
     backend: str = field(
-        default="auto", metadata={"help": "attention backend: auto, cpu, reference"}
+        default="auto",
+        metadata={"help": "attention backend: auto, hopper, triton, cpu, reference"},
     )
     policy: str = field(default="fcfs", metadata={"help": "scheduling: fcfs or prefill_first"})
     num_slots: int | None = field(
         default=None, metadata={"help": "tokens the KV pool holds; default from kv_gib"}
     )
-    kv_gib: float = field(
-        default=1.0, metadata={"help": "KV pool size in GiB when num_slots is unset"}
+    kv_gib: float | None = field(
+        default=None,
+        metadata={"help": "KV pool size in GiB; default: 1 on a CPU, what is free on a GPU"},
+    )
+    gpu_memory_utilization: float = field(
+        default=0.9, metadata={"help": "share of the GPU's memory that the engine may fill"}
     )
     max_context: int | None = field(
         default=None, metadata={"help": "longest path in tokens; default: the model's"}
     )
-    max_rows: int = field(default=512, metadata={"help": "rows a step may hold beside its decodes"})
+    max_rows: int | None = field(
+        default=None,
+        metadata={"help": "rows a step may hold beside its decodes; default: 512, on a GPU 8192"},
+    )
+    run_ahead: bool | None = field(
+        default=None,
+        metadata={"help": "launch decode steps before the last tokens are read; default: on a GPU"},
+    )
+    cuda_graphs: bool = field(default=True, metadata={"help": "replay small steps as CUDA graphs"})
     prefix_cache: bool = field(default=True, metadata={"help": "reuse KV across requests"})
     seed: int = field(default=0, metadata={"help": "root seed of requests that give none"})
 
@@ -54,5 +67,8 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigError(expected_got(name, "an int >= 1", repr(value)))
-        if not 0 < self.kv_gib < 1 << 20:
+        if self.kv_gib is not None and not 0 < self.kv_gib < 1 << 20:
             raise ConfigError(expected_got("kv_gib", "a number of GiB > 0", repr(self.kv_gib)))
+        if not 0 < self.gpu_memory_utilization <= 1:
+            got = repr(self.gpu_memory_utilization)
+            raise ConfigError(expected_got("gpu_memory_utilization", "a number in (0, 1]", got))

@@ -18,7 +18,7 @@ Source: DeFT, Yao et al. 2025 (grouping by KV), with intervals in place of its b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -106,6 +106,16 @@ class Forest:
     def validate(self) -> None:
         """Raise InputError on the first broken rule; see `from_nodes`."""
         check_forest(self)
+
+    def grown(self, num_tokens: int) -> Forest:
+        """The forest after every row's node got `num_tokens` more, in the slots after its last.
+
+        Each row must be the last token of a node of its own with nothing below, and stays that.
+        """
+        length, run_len = self.length.copy(), self.run_len.copy()
+        length[self.query_node] += num_tokens
+        run_len[self.run_indptr[self.query_node + 1] - 1] += num_tokens
+        return replace(self, length=length, run_len=run_len, query_len=self.query_len + num_tokens)
 
     @property
     def num_nodes(self) -> int:

@@ -14,12 +14,14 @@ from ramify.cache import TokenTree
 from ramify.core.errors import InputError, OutOfSlots, RequestAborted, expected_got
 from ramify.core.seeds import mix64
 from ramify.engine.batch import BatchBuilder, StepBatch
+from ramify.engine.charge import BranchCharges, charge_step
 from ramify.engine.codec import Codec
 from ramify.engine.executor import Executor
 from ramify.engine.live import Limits, LiveTrees
 from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
-from ramify.engine.request import Request, Task
+from ramify.engine.request import Grow, Request, Task
+from ramify.engine.steady import SteadyDecode
 from ramify.scheduling import Decision, KvView, Policy, TaskView, View
 from ramify.search.controller import Controller, Started
 from ramify.search.tree import LogicalTree, NodeState
@@ -43,6 +45,7 @@ class Engine:
         limits: Limits,
         *,
         prefix_cache: bool = True,
+        run_ahead: bool = False,
         seed: int = 0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -58,6 +61,8 @@ class Engine:
         self._seed = seed
         self._ids = itertools.count()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._may_run_ahead = run_ahead
+        self._steady: SteadyDecode | None = None
 
     # ── the outside: submit, abort, step ─────────────────────────────────────────────────────────
     def submit(
@@ -104,8 +109,15 @@ class Engine:
         """Whether `step` has anything to do."""
         return bool(self.live.tasks) or not self._inbox.empty()
 
-    def step(self) -> bool:
-        """Run one step. Returns whether anything moved; False means the engine is idle."""
+    def step(self, *, is_watched: bool = False) -> bool:
+        """Run one step. Returns whether anything moved; False means the engine is idle.
+
+        Args:
+            is_watched: the caller looks at the trees afterwards. Otherwise tokens of branches that
+                go on may be written down later, all at once.
+        """
+        if self._go_on(is_watched=is_watched):
+            return True
         self._receive()
         if not self.live.tasks:
             return False
@@ -114,11 +126,19 @@ class Engine:
         builder, ready = self._assemble(decision)
         if not builder.num_rows:
             return self._unblock()
-        self.last_batch = builder.build()
-        logits = self.executor.run(self.last_batch)
-        builder.commit()
+        batch = self.last_batch = builder.build()
         self.num_steps += 1
-        self._charge(builder, self.last_batch)
+        if self._begin_steady(builder, batch, ready):
+            return True
+        logits = self.executor.run(batch)
+        builder.commit()
+        charge_step(
+            builder,
+            batch,
+            self.live.requests,
+            token_bytes=self.executor.kv_bytes_per_token,
+            method=self.executor.method_in_use,
+        )
         self._recorder.record(logits, ready)
         self._advance({task.request for task, _, _ in ready})
         return True
@@ -135,10 +155,12 @@ class Engine:
 
     def settle(self) -> None:
         """Carry out what waits in the inbox, aborts among it, without running a step."""
+        self._end_steady()
         self._receive()
 
     def deliver(self, request: Request) -> None:
         """Hand a request's waiting events to its controller now, outside of a step."""
+        self._end_steady()
         self._receive()
         self._advance([request])
 
@@ -250,24 +272,52 @@ class Engine:
         self._fail(oldest.request, error)
         return True
 
-    # ── after the forward pass ───────────────────────────────────────────────────────────────────
-    def _charge(self, builder: BatchBuilder, batch: StepBatch) -> None:
-        """Divide the step's KV reads among requests."""
-        per_token = self.executor.kv_bytes_per_token
-        shares, paths = batch.forest.row_share, batch.forest.path_len
-        is_shared = self.executor.method_in_use not in ("per_branch", "lean")
-        for block in builder.blocks:
-            usage = self.live.requests[block.owner].usage
-            rows = slice(block.first_row, block.first_row + block.end - block.begin)
-            # decoding branch by branch, a chunk of one node still reads its path only once
-            alone = int(paths[rows].max()) * per_token
-            shared = round(float(shares[rows].sum()) * per_token)
-            usage.kv_bytes_read += shared if is_shared else alone
-            usage.kv_bytes_per_branch += alone
-            usage.computed_tokens += 0 if block.is_probe else block.end - block.begin
-        for owner in {block.owner for block in builder.blocks}:
-            self.live.requests[owner].usage.steps += 1
+    # ── steps that run ahead ─────────────────────────────────────────────────────────────────────
+    def _begin_steady(
+        self, builder: BatchBuilder, batch: StepBatch, ready: list[tuple[Task, Wanted, bool]]
+    ) -> bool:
+        """Start decoding without the books if this step's branches are all there is to do."""
+        loop = self.executor.loop if self._may_run_ahead else None
+        if loop is None or not builder.num_rows == len(ready) == len(self.live.tasks):
+            return False
+        draws = self._recorder.steady_draws(ready)
+        if draws is None:
+            return False
+        charges = BranchCharges(
+            batch,
+            token_bytes=self.executor.kv_bytes_per_token,
+            method=self.executor.method_in_use,
+        )
+        tasks = [task for task, _, _ in ready if isinstance(task, Grow)]
+        steady = SteadyDecode(self.live, self._recorder, loop, batch, tasks, draws, charges)
+        if not steady.is_worth_it or not steady.start():
+            return False
+        self._steady = steady
+        return True
 
+    def _go_on(self, *, is_watched: bool) -> bool:
+        """Run a step of the branches that are decoding, unless there is something else to do."""
+        steady = self._steady
+        if steady is None:
+            return False
+        if steady.is_over or not self._inbox.empty():
+            self._end_steady()
+            return False
+        news = steady.step(is_watched=is_watched)
+        self.num_steps += 1
+        if news:
+            self._advance(news)
+        if not steady.is_current:
+            self._end_steady()
+        return True
+
+    def _end_steady(self) -> None:
+        """Write down what decoding without the books has brought."""
+        steady, self._steady = self._steady, None
+        if steady is not None:
+            self._advance(steady.close())
+
+    # ── after the forward pass ───────────────────────────────────────────────────────────────────
     def _advance(self, requests: Sequence[Request] | set[Request]) -> None:
         """Let controllers answer their events until none is left."""
         for request in sorted(requests, key=lambda r: r.id):

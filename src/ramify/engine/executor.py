@@ -9,14 +9,21 @@ from torch import Tensor
 
 from ramify.attention import TreeAttention
 from ramify.engine.batch import StepBatch
+from ramify.engine.decode_loop import DecodeLoop, Draws
 from ramify.models import Decoder
+
+NODES_PER_ROW = 8
+"""Room for plans that graphs replay: nodes of a forest per row. Beyond, steps are launched."""
 
 
 class Executor:
     """Owns the weights and the KV pool; turns a `StepBatch` into logits.
 
     The pool holds, per layer, K and V [num_slots + 1, Hkv, D]; the last slot is scratch, written by
-    probes and read by nobody.
+    probes and by rows that pad a step, and read by nobody.
+
+    Attributes:
+        loop: can run decode steps ahead of the host; None: every step is waited for.
     """
 
     def __init__(self, model: Decoder, *, num_slots: int, method: str, backend: str) -> None:
@@ -24,22 +31,43 @@ class Executor:
         weight = next(model.parameters())
         self.model = model
         self.device = weight.device
+        self.dtype = weight.dtype
         self.scratch_slot = num_slots
+        self.loop: DecodeLoop | None = None
         shape = (config.num_layers, num_slots + 1, config.num_kv_heads, config.head_dim)
         self._k_pool = torch.zeros(shape, dtype=weight.dtype, device=self.device)
         self._v_pool = torch.zeros(shape, dtype=weight.dtype, device=self.device)
-        self.attention = TreeAttention(
+        self._method, self._backend = method, backend
+        self.attention = self.open_attention()
+        self.method_in_use = method
+        self.attention_s = 0.0
+
+    def open_attention(self) -> TreeAttention:
+        """An attention operator for the model's heads, with plans of its own."""
+        config = self.model.config
+        return TreeAttention(
             config.num_q_heads,
             config.num_kv_heads,
             config.head_dim,
-            dtype=weight.dtype,
+            dtype=self.dtype,
             device=self.device,
-            method=method,
-            backend=backend,
+            method=self._method,
+            backend=self._backend,
         )
-        self.method_in_use = method
-        self.attention_s = 0.0
-        self._slots = torch.empty(0, dtype=torch.long)
+
+    def open_loop(self, draws: Draws, *, max_rows: int, use_graphs: bool) -> DecodeLoop:
+        """A loop of decode steps, with an attention operator of its own."""
+        attention = self.open_attention()
+        if use_graphs:
+            attention.reserve(rows=max_rows, nodes=NODES_PER_ROW * max_rows)
+        return DecodeLoop(
+            self.forward,
+            attention,
+            draws,
+            scratch_slot=self.scratch_slot,
+            max_rows=max_rows,
+            use_graphs=use_graphs,
+        )
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -47,24 +75,47 @@ class Executor:
         layers, _, heads, dim = self._k_pool.shape
         return 2 * layers * heads * dim * self._k_pool.element_size()
 
+    @property
+    def kv_bytes_read(self) -> int:
+        """Bytes of K and V that attention has read so far."""
+        read = self.attention.kv_bytes_read
+        return read if self.loop is None else read + self.loop.attention.kv_bytes_read
+
     @torch.inference_mode()
     def run(self, batch: StepBatch) -> Tensor:
         """Compute the step's rows, write their K and V, return logits [n, vocab] float32."""
         self.method_in_use = self.attention.plan(batch.forest).method
-        self._slots = torch.from_numpy(batch.slots).to(self.device)
-        return self.model(
-            torch.from_numpy(batch.token_ids).to(self.device),
-            torch.from_numpy(batch.positions).to(self.device),
-            self._attend,
-            torch.from_numpy(batch.logit_rows).to(self.device),
+        columns = (batch.token_ids, batch.positions, batch.slots, batch.logit_rows)
+        token_ids, positions, slots, logit_rows = (
+            torch.from_numpy(column).to(self.device) for column in columns
         )
+        return self.forward(token_ids, positions, slots, self.attention, logit_rows)
 
-    def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        """Store the rows' K and V, then attend over their paths; returns [rows, Hq, D]."""
-        start = time.perf_counter()
-        k_pool, v_pool = self._k_pool[layer], self._v_pool[layer]
-        k_pool.index_copy_(0, self._slots, k)
-        v_pool.index_copy_(0, self._slots, v)
-        out, _ = self.attention.run(q, k_pool, v_pool, window=window)
-        self.attention_s += time.perf_counter() - start
-        return out
+    def forward(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        attention: TreeAttention,
+        logit_rows: Tensor | None = None,
+    ) -> Tensor:
+        """Run the model on rows whose forest `attention` has planned.
+
+        Args:
+            token_ids, positions, slots: [rows] int64 on the device.
+            logit_rows: [n] int64, the rows whose logits are wanted; None: all.
+        Returns:
+            [n, vocab] float32.
+        """
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+            """Store the rows' K and V, then attend over their paths; returns [rows, Hq, D]."""
+            start = time.perf_counter()
+            k_pool, v_pool = self._k_pool[layer], self._v_pool[layer]
+            k_pool.index_copy_(0, slots, k)
+            v_pool.index_copy_(0, slots, v)
+            out, _ = attention.run(q, k_pool, v_pool, window=window)
+            self.attention_s += time.perf_counter() - start
+            return out
+
+        return self.model(token_ids, positions, attend, logit_rows)

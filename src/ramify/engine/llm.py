@@ -250,7 +250,7 @@ class LLM:
         """Step the engine until the requests are done; an interrupt aborts them."""
         try:
             while not all(request.is_done for request in requests):
-                self.engine.step()
+                self.engine.step(is_watched=on_step is not None)
                 if on_step is not None:
                     on_step(requests[0].tree)
         except BaseException:

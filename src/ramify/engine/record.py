@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ramify.cache import Cursor
 from ramify.core.outputs import FinishReason, TokenLogprob
 from ramify.core.params import SamplingParams
 from ramify.engine.live import LiveTrees
-from ramify.engine.request import Fan, Force, Grow, Reveal, Task
+from ramify.engine.request import Fan, Force, Grow, Reveal, Task, cursor_of
 from ramify.engine.sample import SampleRow, sample, token_logprobs, top_logprobs
 from ramify.engine.text import find_stop
 from ramify.search.controller import Append, Appended, Finished, Scored, Spawned, Started
@@ -52,8 +51,46 @@ class Recorder:
                 self._serve_fan(task, tokens[begin:end], [d.seed for d in draws[begin:end]])
             else:
                 assert isinstance(task, Grow)
-                self._live.cache.append(_cursor_of(task), [tokens[begin].token_id])
-                self._record_token(task, tokens[begin])
+                self._live.cache.append(cursor_of(task), [tokens[begin].token_id])
+                self._record_reported(task, tokens[begin])
+
+    # ── several steps at once ────────────────────────────────────────────────────────────────────
+    def steady_draws(self, ready: Sequence[tuple[Task, Wanted, bool]]) -> list[SampleRow] | None:
+        """The draws of a step, row by row, if those of the steps after it are the same.
+
+        That is where every task grows a branch by rules that do not change from token to token.
+        """
+        draws = []
+        for task, wanted, is_complete in ready:
+            if not (isinstance(task, Grow) and is_complete and _is_plain(task)):
+                return None
+            if len(task.request.tree[task.node].token_ids) < task.params.min_tokens:
+                return None
+            draws += self._draws(task, wanted)
+        is_identity = [draw.row for draw in draws] == list(range(len(draws)))
+        return draws if is_identity else None
+
+    def most_tokens(self, task: Grow) -> int:
+        """Tokens a branch may still get."""
+        generated = len(task.request.tree[task.node].token_ids)
+        room = self._live.limits.max_context - cursor_of(task).length
+        return min(task.params.max_tokens - generated, room)
+
+    def record_run(self, task: Grow, tokens: Sequence[int], logprobs: Sequence[float]) -> None:
+        """Write down the tokens of several steps, of which only the last may end the branch.
+
+        They are on the task's path already.
+        """
+        node, tree, usage = task.request.tree[task.node], task.request.tree, task.request.usage
+        before = len(tokens) - 1
+        if before:
+            node.token_ids += tokens[:-1]
+            for logprob in logprobs[:-1]:
+                node.cumulative_logprob += logprob
+            node.text += task.stream.extend(tokens[:-1])
+            tree.generated_tokens += before
+            usage.generated_tokens += before
+        self._record_token(task, tokens[-1], logprobs[-1])
 
     # ── sampling ─────────────────────────────────────────────────────────────────────────────────
     def _draws(self, task: Task, wanted: Wanted) -> list[SampleRow]:
@@ -68,7 +105,7 @@ class Recorder:
             params, generated = task.action.params, 0
             seeds = live.fork_seeds(request, task.node, task.action.k)
             history = live.history(request, task.node, params)
-        banned = self._banned(params) if generated < params.min_tokens else ()
+        banned = self.stop_ids(params) if generated < params.min_tokens else ()
         return [
             SampleRow(
                 row=row,
@@ -81,8 +118,8 @@ class Recorder:
             for seed in seeds
         ]
 
-    def _banned(self, params: SamplingParams) -> tuple[int, ...]:
-        """Tokens that would end a branch, kept out until `min_tokens` are there."""
+    def stop_ids(self, params: SamplingParams) -> tuple[int, ...]:
+        """Tokens that end a branch; until `min_tokens` are there, none of them may be drawn."""
         eos = () if params.ignore_eos else self._live.limits.eos_token_ids
         return (*eos, *params.stop_token_ids)
 
@@ -98,23 +135,28 @@ class Recorder:
             )
         )
         for child, token in zip(children, tokens, strict=True):
-            self._record_token(child, token)
+            self._record_reported(child, token)
 
-    def _record_token(self, task: Grow, token: TokenLogprob) -> None:
-        """Write one sampled token down and end the branch if it stops."""
-        request, params = task.request, task.params
-        node = request.tree[task.node]
-        node.token_ids.append(token.token_id)
-        node.cumulative_logprob += token.logprob
-        if params.logprobs is not None:
+    def _record_reported(self, task: Grow, token: TokenLogprob) -> None:
+        """Write one sampled token down, with its alternatives where they were asked for."""
+        if task.params.logprobs is not None:
+            node = task.request.tree[task.node]
             node.logprobs = [*(node.logprobs or ()), token]
         if task.history is not None:
             task.history.generated[token.token_id] += 1
+        self._record_token(task, token.token_id, token.logprob)
+
+    def _record_token(self, task: Grow, token: int, logprob: float) -> None:
+        """Add one sampled token to its branch, and end the branch if it stops."""
+        request = task.request
+        node = request.tree[task.node]
+        node.token_ids.append(token)
+        node.cumulative_logprob += logprob
         request.tree.generated_tokens += 1
         request.usage.generated_tokens += 1
         if request.usage.first_token_s is None:
             request.usage.first_token_s = self._clock() - request.arrived_s
-        if self._stops(task, node, token.token_id):
+        if self._stops(task, node, token):
             node.state = NodeState.IDLE
             self._live.drop_task(task)
             request.events.append(Finished(node=node.id, tag=task.tag))
@@ -123,7 +165,7 @@ class Recorder:
         """Extend the node's text by a token and decide whether the branch ends with it."""
         params = task.params
         may_stop = len(node.token_ids) >= params.min_tokens
-        if may_stop and token in self._banned(params):
+        if may_stop and token in self.stop_ids(params):
             node.text += task.stream.flush()
             if params.include_stop_str_in_output:
                 node.text += task.stream.push(token)
@@ -145,7 +187,7 @@ class Recorder:
     def _is_full(self, task: Grow, node: LogicalNode) -> bool:
         """Whether the branch has all the tokens it may have."""
         at_limit = len(node.token_ids) >= task.params.max_tokens
-        return at_limit or _cursor_of(task).length >= self._live.limits.max_context
+        return at_limit or cursor_of(task).length >= self._live.limits.max_context
 
     # ── forced tokens and questions ──────────────────────────────────────────────────────────────
     def _serve_force(self, task: Force, logits: Tensor, wanted: Wanted, is_complete: bool) -> None:
@@ -155,7 +197,7 @@ class Recorder:
             task.collected.update(found)
         if not is_complete:
             return
-        last = _cursor_of(task).length - 1
+        last = cursor_of(task).length - 1
         tail = logits[wanted[last]][None] if task.wants_last else None
         if isinstance(task.action, Append):
             self._serve_append(task, task.action, tail)
@@ -218,9 +260,10 @@ def _collect(
     return dict(zip(positions, found, strict=True))
 
 
-def _cursor_of(task: Task) -> Cursor:
-    assert task.cursor is not None, "a task of a step has an open path"
-    return task.cursor
+def _is_plain(task: Grow) -> bool:
+    """Whether a token is drawn from the logits by numbers alone, and nothing else is reported."""
+    params = task.params
+    return task.history is None and not params.logit_bias and params.logprobs is None
 
 
 def _end(node: LogicalNode, reason: FinishReason, stop: str | int | None) -> bool:

@@ -132,3 +132,9 @@ class Request:
         index = self.num_forks.get(node, 0)
         self.num_forks[node] = index + 1
         return index
+
+
+def cursor_of(task: Task) -> Cursor:
+    """The path of a task that was opened."""
+    assert task.cursor is not None, "a task of a step has an open path"
+    return task.cursor

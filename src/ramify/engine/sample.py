@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -40,6 +40,24 @@ class SampleRow:
     position: int  # absolute position of the token to draw
     banned: tuple[int, ...] = ()  # ids that may not come yet (min_tokens)
     history: History | None = None  # given when the parameters penalise
+
+
+class HostDraws:
+    """The draws of decode steps that follow one another, on the CPU; see decode_loop.Draws."""
+
+    def __init__(self) -> None:
+        self._rows: list[SampleRow] = []
+
+    def fill(self, rows: Sequence[SampleRow]) -> None:
+        """Take over how the next step draws; draw i is made from row i of the logits."""
+        self._rows = list(rows)
+
+    def draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """A token [rows] int64 and its log-probability [rows] float32 for every row."""
+        drawn = sample(logits, self._rows)
+        self._rows = [replace(row, position=row.position + 1) for row in self._rows]
+        tokens = torch.tensor([token.token_id for token in drawn])
+        return tokens, torch.tensor([token.logprob for token in drawn])
 
 
 def sample(logits: Tensor, rows: Sequence[SampleRow]) -> list[TokenLogprob]:

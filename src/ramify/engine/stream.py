@@ -38,7 +38,7 @@ class Stream(Iterator[RequestOutput]):
         if self._is_over:
             raise StopIteration
         while not self._request.is_done and self._seen == self._request.tree.generated_tokens:
-            self._engine.step()
+            self._engine.step(is_watched=True)
         self._seen = self._request.tree.generated_tokens
         self._is_over = self._request.is_done
         output = request_output(self._request, stops=self._stops)

@@ -43,6 +43,19 @@ class TextStream:
         self._shown = self._decode(self._window)
         return added
 
+    def extend(self, tokens: Sequence[int]) -> str:
+        """Text that several tokens add, decoded at once."""
+        if self._tokenizer is None:
+            return ""
+        text = self._decode([*self._window, *tokens])
+        if text.endswith("\ufffd"):
+            return "".join(map(self.push, tokens))
+        added = text[len(self._shown) :]
+        self._window = [*self._window, *tokens][-CONTEXT_TOKENS:]
+        self._start = len(self._window)
+        self._shown = self._decode(self._window)
+        return added
+
     def flush(self) -> str:
         """Text still held back when a branch ends."""
         if self._tokenizer is None:

@@ -1,0 +1,63 @@
+"""What each request pays: KV that attention reads, divided among those who share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ramify.core.outputs import Usage
+from ramify.engine.batch import BatchBuilder, StepBatch
+from ramify.engine.request import Request
+
+UNSHARED_METHODS = ("per_branch", "lean")
+
+
+def charge_step(
+    builder: BatchBuilder,
+    batch: StepBatch,
+    requests: Mapping[int, Request],
+    *,
+    token_bytes: int,
+    method: str,
+) -> None:
+    """Charge one step to the requests that own its rows."""
+    shares, paths = batch.forest.row_share, batch.forest.path_len
+    for block in builder.blocks:
+        usage = requests[block.owner].usage
+        rows = slice(block.first_row, block.first_row + block.end - block.begin)
+        # decoding branch by branch, a chunk of one node still reads its path only once
+        alone = int(paths[rows].max()) * token_bytes
+        shared = round(float(shares[rows].sum()) * token_bytes)
+        usage.kv_bytes_read += alone if method in UNSHARED_METHODS else shared
+        usage.kv_bytes_per_branch += alone
+        usage.computed_tokens += 0 if block.is_probe else block.end - block.begin
+    for owner in {block.owner for block in builder.blocks}:
+        requests[owner].usage.steps += 1
+
+
+class BranchCharges:
+    """Charges for decode steps that follow on a batch of one row per branch.
+
+    From step to step a row's path is longer by a token that nobody shares.
+    """
+
+    def __init__(self, batch: StepBatch, *, token_bytes: int, method: str) -> None:
+        paths = batch.forest.path_len
+        self._paths = paths.tolist()
+        self._shares = (
+            self._paths if method in UNSHARED_METHODS else batch.forest.row_share.tolist()
+        )
+        self._token_bytes = token_bytes
+        self._steps: dict[int, int] = {}  # request -> steps it has paid for
+
+    def charge(self, request: Request, row: int, begin: int, end: int) -> None:
+        """Charge the steps [begin, end) of a row; `begin` counts from the batch's own step."""
+        count = end - begin
+        grown = (begin + end - 1) * count // 2
+        usage: Usage = request.usage
+        usage.kv_bytes_read += round((self._shares[row] * count + grown) * self._token_bytes)
+        usage.kv_bytes_per_branch += (self._paths[row] * count + grown) * self._token_bytes
+        usage.computed_tokens += count
+        paid = self._steps.get(request.id, 0)
+        if end > paid:
+            usage.steps += end - paid
+            self._steps[request.id] = end

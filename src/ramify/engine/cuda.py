@@ -1,0 +1,54 @@
+"""The executor of an NVIDIA GPU: fused kernels, and a CUDA graph for every step of few rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ramify.attention import TreeAttention
+from ramify.engine.batch import StepBatch
+from ramify.engine.decode_loop import MAX_LOOP_ROWS
+from ramify.engine.device_sample import DeviceDraws
+from ramify.engine.executor import Executor
+from ramify.models import Decoder
+from ramify.models.fused import FusedDecoder
+
+
+class CudaExecutor(Executor):
+    """See Executor. The model's norms are folded into its weights."""
+
+    def __init__(
+        self, model: Decoder, *, num_slots: int, method: str, backend: str, use_graphs: bool
+    ) -> None:
+        super().__init__(model, num_slots=num_slots, method=method, backend=backend)
+        self._fused = FusedDecoder(model)
+        draws = DeviceDraws(MAX_LOOP_ROWS, model.config.vocab_size, self.device)
+        self.loop = self.open_loop(draws, max_rows=MAX_LOOP_ROWS, use_graphs=use_graphs)
+        self._graph_loop = self.loop if use_graphs else None
+
+    def run(self, batch: StepBatch) -> Tensor:
+        """Compute the step's rows, write their K and V; logits [n, vocab] in the model's dtype."""
+        loop = self._graph_loop
+        if loop is not None and loop.load(batch):
+            logits = loop.run_once()
+            rows = torch.from_numpy(batch.logit_rows).to(self.device)
+            return logits.index_select(0, rows)
+        return super().run(batch)
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        attention: TreeAttention,
+        logit_rows: Tensor | None = None,
+    ) -> Tensor:
+        """See Executor.forward; logits are in the model's dtype."""
+
+        def attend(layer: int, q: Tensor, window: int | None) -> Tensor:
+            out, _ = attention.run(q, self._k_pool[layer], self._v_pool[layer], window=window)
+            return out
+
+        return self._fused.forward(
+            token_ids, positions, slots, self._k_pool, self._v_pool, attend, logit_rows
+        )

@@ -1,0 +1,224 @@
+"""Decode steps that run ahead: what a step samples is the next one's input and stays on the device.
+
+`launch` queues a step without waiting; `collect` waits for the oldest step that is not collected.
+With two steps launched before the first is collected, the device always has one to do while the
+host reads the tokens of the other. On a GPU a step is one CUDA graph per padded number of rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ramify.attention import TreeAttention
+from ramify.core.errors import InputError
+from ramify.core.forest import Forest
+from ramify.engine.batch import StepBatch
+from ramify.engine.graphs import StepGraphs, padded_rows
+from ramify.engine.sample import SampleRow
+
+MAX_LOOP_ROWS = 512
+"""Steps of more rows are launched kernel by kernel, which takes less time than their work."""
+
+MOST_IN_FLIGHT = 2
+"""Steps launched and not collected, at most."""
+
+
+class Forward(Protocol):
+    """The model, with keys and values stored in the pool; see Executor.forward."""
+
+    def __call__(
+        self, token_ids: Tensor, positions: Tensor, slots: Tensor, attention: TreeAttention
+    ) -> Tensor:
+        """Logits [rows, vocab]."""
+        ...
+
+
+class Draws(Protocol):
+    """How the rows draw their tokens, kept where the logits are."""
+
+    def fill(self, rows: Sequence[SampleRow]) -> None:
+        """Take over how the next step draws; draw i is made from row i of the logits."""
+        ...
+
+    def draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """A token [rows] int64 and its log-probability [rows] float32 for every row.
+
+        Afterwards the draws are those of one position further on.
+        """
+        ...
+
+
+class Drawn(NamedTuple):
+    """What a step leaves on the device, for its rows and those that pad it."""
+
+    logits: Tensor  # [rows, vocab]
+    tokens: Tensor  # [rows] int64
+    logprobs: Tensor  # [rows] float32
+
+
+class _HostCopy(NamedTuple):
+    """Results on their way to the host."""
+
+    tokens: Tensor
+    logprobs: Tensor
+    arrived: torch.cuda.Event | None
+
+
+class DecodeLoop:
+    """Inputs and results of steps of few rows; in decoding, one row per branch.
+
+    Args:
+        forward: the model.
+        attention: planned for these steps only; reserved for `max_rows` where graphs are used.
+        draws: the sampler's state.
+        scratch_slot: where rows that pad a step write.
+        max_rows: most branches of a step.
+        use_graphs: capture and replay; else the same kernels are launched one by one.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        attention: TreeAttention,
+        draws: Draws,
+        *,
+        scratch_slot: int,
+        max_rows: int,
+        use_graphs: bool,
+    ) -> None:
+        self.max_rows = max_rows
+        self.attention = attention
+        self._forward = forward
+        self._draws = draws
+        self._scratch_slot = scratch_slot
+        device = attention.device
+        self._on_gpu = device.type == "cuda"
+        # token, position, slot and what a step adds to the last two: 0 for rows that pad
+        shape = (4, max_rows)
+        self._inputs = torch.zeros(shape, dtype=torch.long, device=device)
+        self._host_inputs = torch.zeros(shape, dtype=torch.long, pin_memory=self._on_gpu)
+        self._sent = torch.cuda.Event() if self._on_gpu else None
+        self._results = [self._make_host_copy() for _ in range(MOST_IN_FLIGHT)]
+        self._in_flight: deque[tuple[_HostCopy, int]] = deque()
+        self._graphs = StepGraphs(self._step, self._prepare_capture) if use_graphs else None
+        self._num_rows = 0
+        self._turn = 0
+
+    def load(self, batch: StepBatch) -> bool:
+        """Take over the rows of a step and plan its attention; False where there is no room."""
+        assert not self._in_flight, "other steps are still in flight"
+        rows = len(batch.token_ids)
+        if rows > self.max_rows:
+            return False
+        if self._graphs is not None:
+            self._graphs.capture(padded_rows(rows))
+        try:
+            self.attention.plan(batch.forest)
+        except InputError:  # a reserved operator has no room for this forest
+            return False
+        self._num_rows = rows
+        self._send(batch.token_ids, batch.positions, batch.slots)
+        return True
+
+    def run_once(self) -> Tensor:
+        """Logits [rows, vocab] of the rows loaded, valid until the next step; draws nothing."""
+        return self._run().logits[: self._num_rows]
+
+    # ── steps that follow one another ────────────────────────────────────────────────────────────
+    def start(self, draws: Sequence[SampleRow]) -> None:
+        """Queue a step of the rows loaded; draw i belongs to row i."""
+        self._draws.fill(draws)
+        self._launch()
+
+    def launch(self, grow: Callable[[], Forest]) -> None:
+        """Queue another step of the same rows, without waiting.
+
+        Args:
+            grow: gives the step's forest, every branch longer by a token than in the step before;
+                asked for only where a new attention plan is due.
+        """
+        if not self.attention.advance():
+            self.attention.plan(grow())
+        self._launch()
+
+    def _launch(self) -> None:
+        assert len(self._in_flight) < MOST_IN_FLIGHT, "a step was launched before its turn"
+        drawn, rows = self._run(), self._num_rows
+        copy = self._results[self._turn]
+        self._turn = (self._turn + 1) % MOST_IN_FLIGHT
+        copy.tokens[:rows].copy_(drawn.tokens[:rows], non_blocking=True)
+        copy.logprobs[:rows].copy_(drawn.logprobs[:rows], non_blocking=True)
+        if copy.arrived is not None:
+            copy.arrived.record()
+        self._in_flight.append((copy, rows))
+
+    @property
+    def num_in_flight(self) -> int:
+        """Steps launched and not collected."""
+        return len(self._in_flight)
+
+    def collect(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens [rows] int64 and log-probabilities [rows] float32 of the oldest step in flight."""
+        copy, rows = self._in_flight.popleft()
+        if copy.arrived is not None:
+            copy.arrived.synchronize()
+        return copy.tokens[:rows].numpy().copy(), copy.logprobs[:rows].numpy().copy()
+
+    # ── on the device ────────────────────────────────────────────────────────────────────────────
+    @property
+    def _padded(self) -> int:
+        return self._num_rows if self._graphs is None else padded_rows(self._num_rows)
+
+    def _send(self, *columns: np.ndarray) -> None:
+        """Fill the inputs by one copy; rows beyond write to the scratch slot and stay there.
+
+        Args:
+            columns: tokens, positions and slots, [rows] int64 each.
+        """
+        if self._sent is not None:
+            self._sent.synchronize()
+        rows, host = len(columns[0]), self._host_inputs.numpy()
+        host[:, rows:] = np.array([0, 0, self._scratch_slot, 0])[:, None]
+        host[:, :rows] = 1
+        host[:3, :rows] = columns
+        self._inputs.copy_(self._host_inputs, non_blocking=True)
+        if self._sent is not None:
+            self._sent.record()
+
+    def _run(self) -> Drawn:
+        if self._graphs is not None:
+            return self._graphs.replay(self._padded)
+        return self._step(self._padded)
+
+    @torch.inference_mode()
+    def _step(self, rows: int) -> Drawn:
+        """Queue a step of the inputs; afterwards they are those of the next."""
+        token_ids, positions, slots, stride = self._inputs[:, :rows]
+        logits = self._forward(token_ids, positions, slots, self.attention)
+        tokens, logprobs = self._draws.draw(logits)
+        token_ids.copy_(tokens)
+        positions.add_(stride)
+        slots.add_(stride)
+        return Drawn(logits, tokens, logprobs)
+
+    def _prepare_capture(self, rows: int) -> None:
+        """Rows that harm nobody: all write to the scratch slot and see it alone."""
+        forest = Forest.from_nodes([-1], [1], [self._scratch_slot], [0] * rows)
+        self.attention.plan(forest)
+        nothing = np.empty(0, dtype=np.int64)
+        self._send(nothing, nothing, nothing)
+        self._draws.fill([])
+
+    def _make_host_copy(self) -> _HostCopy:
+        on_gpu, rows = self._on_gpu, self.max_rows
+        return _HostCopy(
+            torch.zeros(rows, dtype=torch.long, pin_memory=on_gpu),
+            torch.zeros(rows, pin_memory=on_gpu),
+            torch.cuda.Event() if on_gpu else None,
+        )

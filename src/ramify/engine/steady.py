@@ -1,0 +1,175 @@
+"""The same branches, a token each, step after step: the loop without its books.
+
+While nothing but decoding goes on, a step's inputs are what the step before left on the device, so
+the host has no part in them. It launches step t + 1 while step t runs and reads the tokens of t
+then, one step late. A branch that stopped in t has computed a token too many in t + 1, which nobody
+ever hears of. Tokens are written into the trees when somebody will look: when a branch ends, all of
+its request's, and at the end everybody's.
+
+Source: asynchronous scheduling as in NanoFlow (Zhu et al. 2024) and vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ramify.engine.batch import StepBatch
+from ramify.engine.charge import BranchCharges
+from ramify.engine.decode_loop import MOST_IN_FLIGHT, DecodeLoop
+from ramify.engine.live import LiveTrees
+from ramify.engine.record import Recorder
+from ramify.engine.request import Grow, Request, cursor_of
+from ramify.engine.sample import SampleRow
+
+LEAST_STEPS = 4
+"""Steps that must be possible: starting costs about as much as one."""
+
+
+class SteadyDecode:
+    """A run of decode steps of fixed branches, from one assembled batch on."""
+
+    def __init__(
+        self,
+        live: LiveTrees,
+        recorder: Recorder,
+        loop: DecodeLoop,
+        batch: StepBatch,
+        tasks: Sequence[Grow],
+        draws: Sequence[SampleRow],
+        charges: BranchCharges,
+    ) -> None:
+        self._live = live
+        self._recorder = recorder
+        self._loop = loop
+        self._batch = batch
+        self._tasks = tasks
+        self._draws = draws
+        self._charges = charges
+        self._cursors = [cursor_of(task) for task in tasks]
+        # [rows] tokens of the path when the batch was assembled, the first step's own included
+        self._begin = [cursor.length for cursor in self._cursors]
+        self._limits = np.array([recorder.most_tokens(task) for task in tasks])
+        self._stops = _stop_table([recorder.stop_ids(task.params) for task in tasks])
+        self._room = min(live.cache.room_ahead(cursor) for cursor in self._cursors)
+        self._alive = np.ones(len(tasks), dtype=bool)
+        self._watched = np.array([bool(task.params.stop_strings) for task in tasks])
+        # of each step that was read
+        self._tokens = np.empty((max(self.most_steps, 0), len(tasks)), dtype=np.int64)
+        self._logprobs = np.empty(self._tokens.shape, dtype=np.float32)
+        self._num_read = 0
+        self._written = [0] * len(tasks)  # tokens that are in the books
+        self._num_launched = 0
+
+    # ── whether and how long ─────────────────────────────────────────────────────────────────────
+    @property
+    def most_steps(self) -> int:
+        """Steps that slots and limits allow, counted from the first."""
+        longest = int(self._limits[self._alive].max(initial=0))
+        return min(1 + self._room, longest)
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether enough steps can follow."""
+        return self.most_steps >= LEAST_STEPS
+
+    @property
+    def is_current(self) -> bool:
+        """Whether these branches are still all there is to do."""
+        alive = [task.id for task, lives in zip(self._tasks, self._alive, strict=True) if lives]
+        return bool(alive) and self._live.tasks.keys() == set(alive)
+
+    # ── one step ─────────────────────────────────────────────────────────────────────────────────
+    def start(self) -> bool:
+        """Launch the first step; False where the loop has no room for it."""
+        if not self._loop.load(self._batch):
+            return False
+        self._loop.start(self._draws)
+        self._num_launched = 1
+        return True
+
+    def step(self, *, is_watched: bool) -> set[Request]:
+        """Launch a step if one may follow, then read the oldest; returns requests with news.
+
+        Args:
+            is_watched: somebody looks at the trees after every step.
+        """
+        if self._num_launched < self.most_steps and self._loop.num_in_flight < MOST_IN_FLIGHT:
+            grown = self._num_launched
+            self._loop.launch(lambda: self._batch.forest.grown(grown))
+            self._num_launched += 1
+        return self._collect(is_watched=is_watched)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is in flight and nothing can follow."""
+        return not self._loop.num_in_flight and self._num_launched >= self.most_steps
+
+    def close(self) -> set[Request]:
+        """Read what is in flight and write everything down; returns requests with news."""
+        news: set[Request] = set()
+        while self._loop.num_in_flight:
+            news |= self._collect(is_watched=False)
+        self._write(_rows(self._alive))
+        return news
+
+    def _collect(self, *, is_watched: bool) -> set[Request]:
+        """Read a step's tokens; write down those of requests in which a branch ended."""
+        tokens, logprobs = self._loop.collect()
+        self._tokens[self._num_read], self._logprobs[self._num_read] = tokens, logprobs
+        self._num_read += 1
+        self._drop_forgotten()
+        ends = (tokens[:, None] == self._stops).any(axis=1) | (self._num_read >= self._limits)
+        due = self._alive & (ends | self._watched | is_watched)
+        if not due.any():
+            return set()
+        before = self._alive.copy()
+        self._write(_rows(due))
+        ended = {self._tasks[row].request for row in _rows(before & ~self._alive)}
+        if ended:
+            self._write(row for row in _rows(self._alive) if self._tasks[row].request in ended)
+        return ended
+
+    def _drop_forgotten(self) -> None:
+        """Branches that were pruned or whose request ended have no books any more."""
+        for row in _rows(self._alive):
+            if self._tasks[row].id not in self._live.tasks:
+                self._alive[row] = False
+
+    # ── the books ────────────────────────────────────────────────────────────────────────────────
+    def _write(self, rows: Iterable[int]) -> None:
+        """Write rows' tokens into cache and trees; a row that ends with them is alive no more."""
+        end = self._num_read
+        for row in rows:
+            begin = self._written[row]
+            if begin == end:
+                continue
+            task, tokens = self._tasks[row], self._tokens[begin:end, row].tolist()
+            self._note_slots(row, tokens, end)
+            self._charges.charge(task.request, row, begin, end)
+            self._written[row] = end
+            self._recorder.record_run(task, tokens, self._logprobs[begin:end, row].tolist())
+            self._alive[row] = task.id in self._live.tasks
+
+    def _note_slots(self, row: int, tokens: list[int], end: int) -> None:
+        """Append the tokens; all but the last of them have their K and V in the room ahead."""
+        cache, cursor = self._live.cache, self._cursors[row]
+        cache.append(cursor, tokens)
+        node = cursor.node
+        num_computed = self._begin[row] - node.start + end - 1
+        cache.reserve_slots(node, num_computed)
+        cache.mark_computed(node, num_computed)
+
+
+def _rows(mask: np.ndarray) -> list[int]:
+    rows: list[int] = np.flatnonzero(mask).tolist()
+    return rows
+
+
+def _stop_table(stops: Sequence[Sequence[int]]) -> np.ndarray:
+    """[rows, most] int64, the tokens that end each row; -1 is none."""
+    table = np.full((len(stops), max(map(len, stops))), -1, dtype=np.int64)
+    for row, tokens in enumerate(stops):
+        table[row, : len(tokens)] = tokens
+    return table
