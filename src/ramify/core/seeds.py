@@ -11,17 +11,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-_MIX_A = 0xBF58476D1CE4E5B9
-_MIX_B = 0x94D049BB133111EB
+MASK = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+MIX_A = 0xBF58476D1CE4E5B9
+MIX_B = 0x94D049BB133111EB
 
 
 def mix64(value: int) -> int:
     """Scramble one 64-bit integer; a bijection, so distinct inputs never collide."""
-    value = (value + _GOLDEN) & _MASK
-    value = ((value ^ (value >> 30)) * _MIX_A) & _MASK
-    value = ((value ^ (value >> 27)) * _MIX_B) & _MASK
+    value = (value + GOLDEN) & MASK
+    value = ((value ^ (value >> 30)) * MIX_A) & MASK
+    value = ((value ^ (value >> 27)) * MIX_B) & MASK
     return value ^ (value >> 31)
 
 
@@ -46,9 +46,9 @@ def gumbel_noise(seeds: Sequence[int], positions: Sequence[int], vocab_size: int
     streams = [mix64(mix64(seed) ^ at) for seed, at in zip(seeds, positions, strict=True)]
     tokens = np.arange(1, vocab_size + 1, dtype=np.uint64)
     # uint64 arithmetic wraps on purpose: it is the mixer's modulus
-    bits = np.array(streams, dtype=np.uint64)[:, None] + tokens * np.uint64(_GOLDEN)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(_MIX_A)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(_MIX_B)
+    bits = np.array(streams, dtype=np.uint64)[:, None] + tokens * np.uint64(GOLDEN)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(MIX_A)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(MIX_B)
     bits ^= bits >> np.uint64(31)
     # 24 bits fill a float32 mantissa; the half keeps the uniform strictly inside (0, 1)
     uniform = ((bits >> np.uint64(40)).astype(np.float64) + 0.5) * 2.0**-24

@@ -1,0 +1,1 @@
+"""GPU kernels of sampling: bodies only, `device_sample` launches them."""
