@@ -1,0 +1,147 @@
+"""The decoder's fast path on a GPU: two small kernels a layer beside products and attention.
+
+A norm is no kernel here. RMSNorm(x) @ W is (x @ (diag(weight) W)) / rms(x), so the weight is folded
+into the projection behind it, and the kernel that reads the projection divides. What is computed is
+`Decoder.forward` up to rounding; keys and values go straight into the pool's slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ramify.core.errors import ConfigError, expected_got
+from ramify.models.decoder import Decoder
+from ramify.models.kernels.gated import gated
+from ramify.models.kernels.rms import is_interpreted
+from ramify.models.kernels.rope_store import rope_store
+from ramify.models.layers import DecoderLayer
+
+# (layer, q [rows, Hq, D], window) -> [rows, Hq, D]; K and V of the rows are in the pool already
+PoolAttendFn = Callable[[int, Tensor, int | None], Tensor]
+
+
+class FusedDecoder:
+    """Runs a decoder's weights with fused kernels; a step can be captured in a CUDA graph.
+
+    The norms of `decoder` are folded into its weights in place, and set to one: it still means the
+    same by itself, its folded weights rounded once more. In float16 the products hold numbers that
+    are not normalised yet, so a residual stream beyond about 1000 in its root mean square may
+    overflow; bfloat16 and float32 have no such limit.
+
+    Raises:
+        ConfigError: the decoder is not on a CUDA device.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        if decoder.device.type != "cuda" and not is_interpreted():
+            raise ConfigError(expected_got("device", "cuda", decoder.device))
+        self.decoder = decoder
+        self.config = decoder.config
+        self._layers: list[DecoderLayer] = []
+        for layer in decoder.layers:
+            assert isinstance(layer, DecoderLayer), "decoder.layers holds DecoderLayers"
+            fold_norm(layer.input_norm, layer.qkv)
+            fold_norm(layer.mlp_norm, layer.gate_up)
+            self._layers.append(layer)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        k_pool: Tensor,
+        v_pool: Tensor,
+        attend: PoolAttendFn,
+        logit_rows: Tensor | None = None,
+        *,
+        k_scale: Tensor | None = None,
+        v_scale: Tensor | None = None,
+    ) -> Tensor:
+        """Run one step; nothing waits for the device.
+
+        Args:
+            token_ids: [rows] int64, each in [0, vocab_size).
+            positions: [rows] int64, each in [0, max_positions): tokens before it on its path.
+            slots: [rows] int64: where the row's key and value go.
+            k_pool, v_pool: [layers, num_slots, Hkv, D], last axis contiguous, in the decoder's
+                dtype, or float8_e4m3fn with scales.
+            attend: attention over the pool; called once per layer, in order.
+            logit_rows: [n] int64, the rows whose logits are wanted, in any order; None: all.
+            k_scale, v_scale: [layers, Hkv] float32: an fp8 pool holds k / k_scale and v / v_scale.
+        Returns:
+            [n, vocab_size] logits in the decoder's dtype: a float32 copy would cost more traffic
+            than sampling, which reads them once and widens them itself.
+        """
+        x = F.embedding(token_ids, self.decoder.embedding)
+        last = len(self._layers) - 1
+        for index, layer in enumerate(self._layers):
+            pools = k_pool[index], v_pool[index]
+            scales = [None if scale is None else scale[index] for scale in (k_scale, v_scale)]
+            q = self._project(layer, x, positions, slots, *pools, *scales)
+            attention = attend(index, q, layer.window).flatten(1)
+            if logit_rows is not None and index == last:
+                # past the last attention, only the wanted rows matter
+                x, attention = x.index_select(0, logit_rows), attention.index_select(0, logit_rows)
+            add_product(x, attention, layer.out, layer.out_bias)
+            add_product(x, self._mlp(layer, x), layer.down, layer.down_bias)
+        x = F.rms_norm(x, x.shape[-1:], self.decoder.norm, self.config.norm_eps)
+        head = self.decoder.head
+        return x @ (self.decoder.embedding.t() if head is None else head)
+
+    def _project(
+        self,
+        layer: DecoderLayer,
+        x: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        k_pool: Tensor,
+        v_pool: Tensor,
+        k_scale: Tensor | None,
+        v_scale: Tensor | None,
+    ) -> Tensor:
+        """Store K and V of the rows; returns their rotated queries [rows, Hq, D]."""
+        q = x.new_empty(len(x), layer.num_q_heads, layer.head_dim)
+        rope_store(
+            x @ layer.qkv,
+            x,
+            positions,
+            slots,
+            q=q,
+            k_pool=k_pool,
+            v_pool=v_pool,
+            rotary=self.decoder.rotary,
+            eps=layer.norm_eps,
+            bias=layer.qkv_bias,
+            qk_norm=layer.qk_norm,
+            k_scale=k_scale,
+            v_scale=v_scale,
+        )
+        return q
+
+    def _mlp(self, layer: DecoderLayer, x: Tensor) -> Tensor:
+        """The gated activation before its down projection: [rows, intermediate]."""
+        out = x.new_empty(len(x), layer.down.shape[0])
+        gated(x @ layer.gate_up, x, out=out, eps=layer.norm_eps, bias=layer.gate_up_bias)
+        return out
+
+
+@torch.no_grad()
+def fold_norm(norm: Tensor, weight: Tensor) -> None:
+    """weight [hidden, out] becomes diag(norm) @ weight, rounded once, and norm [hidden] ones."""
+    if bool((norm == 1.0).all()):
+        return
+    # a float32 factor makes the product float32 too, without a float32 copy of the weight on a GPU
+    weight.mul_(norm.float()[:, None])
+    norm.fill_(1.0)
+
+
+def add_product(x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """x += rows @ weight + bias; in place, so that the product needs no copy of x before it."""
+    x.addmm_(rows, weight)
+    if bias is not None:
+        x.add_(bias)

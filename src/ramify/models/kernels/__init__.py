@@ -1,0 +1,1 @@
+"""Triton kernels of the fused decoder. Imported by fused.py alone: a CPU needs no Triton."""
