@@ -8,6 +8,7 @@ a CPU under Triton's interpreter (TRITON_INTERPRET=1) for tests.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ramify.core.errors import InputError, expected_got
 from ramify.engine.kernels.draw import draw_kernel, fold_kernel, rank_kernel
+from ramify.engine.sample import SampleRow
 from ramify.engine.sample_batch import SampleBatch
 
 BLOCK = 2048  # tokens of a part: the same for every batch, or a row's last bits would move with it
@@ -47,29 +49,33 @@ class DeviceSampler:
             ranks=torch.zeros(capacity, dtype=torch.int32, device=device),
         )
 
-    def draw(self, logits: Tensor, *, with_ranks: bool = False) -> Drawn:
+    def draw(
+        self, logits: Tensor, *, num_draws: int | None = None, with_ranks: bool = False
+    ) -> Drawn:
         """Draw a token for every entry of the batch.
 
         Args:
             logits: [rows, vocab] float32, bfloat16 or float16; the last axis contiguous.
+            num_draws: entries looked at, for a graph of that size; None: all that were filled.
             with_ranks: also count the logits above each drawn one.
         Raises:
             InputError: the logits have another vocabulary or layout.
         """
         self._check(logits)
         batch, drawn = self.batch, self._drawn
+        draws = batch.size if num_draws is None else num_draws
         source = (logits, logits.stride(0))
         parts = (self._best, self._token, self._max, self._sum)
-        draw_kernel[(batch.capacity, self._parts)](
+        draw_kernel[(draws, self._parts)](
             *source, batch["row"], batch["temperature"], batch["stream"], batch["position"],
             *parts, self.vocab_size, BLOCK=BLOCK, FAST=not _is_interpreted(),
         )  # fmt: skip
-        fold_kernel[(batch.capacity,)](
+        fold_kernel[(draws,)](
             *source, batch["row"], *parts, drawn.tokens, drawn.logprobs, self._parts,
             PARTS=self._folded_parts, num_warps=1,
         )  # fmt: skip
         if with_ranks:
-            rank_kernel[(batch.capacity,)](
+            rank_kernel[(draws,)](
                 *source, batch["row"], drawn.tokens, drawn.ranks, self.vocab_size,
                 BLOCK=RANK_BLOCK, num_warps=8,
             )  # fmt: skip
@@ -81,6 +87,24 @@ class DeviceSampler:
             raise InputError(expected_got("logits", wanted, tuple(logits.shape)))
         if logits.stride(1) != 1:
             raise InputError(expected_got("logits", "a contiguous last axis", logits.stride()))
+
+
+class DeviceDraws:
+    """The draws of decode steps that follow one another, on the device; see decode_loop.Draws."""
+
+    def __init__(self, capacity: int, vocab_size: int, device: torch.device) -> None:
+        self._sampler = DeviceSampler(capacity, vocab_size, device)
+
+    def fill(self, rows: Sequence[SampleRow]) -> None:
+        """Take over how the next step draws; rows beyond draw nothing."""
+        self._sampler.batch.fill(rows)
+
+    def draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """A token [rows] int64 and its log-probability [rows] float32 for every row of logits."""
+        rows = len(logits)
+        drawn = self._sampler.draw(logits, num_draws=rows)
+        self._sampler.batch.advance()
+        return drawn.tokens[:rows], drawn.logprobs[:rows]
 
 
 def _is_interpreted() -> bool:

@@ -70,7 +70,7 @@ def sample(logits: Tensor, rows: Sequence[SampleRow]) -> list[TokenLogprob]:
         One `TokenLogprob` per row; log-probabilities are those of the unmodified logits, with
         `params.logprobs` alternatives.
     """
-    raw = logits[torch.tensor([r.row for r in rows])]
+    raw = logits[torch.tensor([r.row for r in rows]).to(logits.device)].float().cpu()
     adjusted = _filter(_adjust(raw, rows), rows)
     greedy = torch.tensor([r.params.temperature < COLDEST for r in rows])
     if not bool(greedy.all()):
