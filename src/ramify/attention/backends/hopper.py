@@ -151,7 +151,7 @@ class HopperBackend(Backend):
         )
         stream = torch.cuda.current_stream(self.device).cuda_stream
         grid = self.num_workers * self.heads.num_kv_heads
-        attend.launch(grid, THREADS, stream, self._params)
+        attend.launch(grid, THREADS, stream, self._params, early=True)
         if self._arrays.is_fixed or self._schedule.needs_merge:
             grid = self._num_sms * MERGES_PER_SM
             if not self._arrays.is_fixed:

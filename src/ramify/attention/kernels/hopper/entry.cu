@@ -45,6 +45,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     barrier_init(bars.full_q(), 128);
     barrier_init(bars.free_q(), 8);
   }
+  // started beside the launch before it: what that one writes may be read from here on
+  asm volatile("griddepcontrol.wait;" ::: "memory");
   __syncthreads();
   const int grown = p.header[1];
   if (warpgroup == 0) {
