@@ -84,7 +84,9 @@ def _keep(path: Path, cubin: bytes) -> None:
 class CudaKernel:
     """One kernel of a cubin in the present CUDA context, taking one struct by value."""
 
-    def __init__(self, cubin: bytes, name: str, shared_bytes: int = 0) -> None:
+    def __init__(
+        self, cubin: bytes, name: str, shared_bytes: int = 0, cluster: int = 1
+    ) -> None:
         self._driver = driver = bindings("driver")
         (self._module,) = checked(driver.cuModuleLoadData(cubin))
         (self._function,) = checked(driver.cuModuleGetFunction(self._module, name.encode()))
@@ -99,7 +101,15 @@ class CudaKernel:
         early = driver.CUlaunchAttribute()
         early.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
         early.value.programmaticStreamSerializationAllowed = 1
-        self._config.attrs = [early]
+        attributes = [early]
+        if cluster > 1:
+            size = driver.CUlaunchAttribute()
+            size.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+            size.value.clusterDim.x = cluster
+            size.value.clusterDim.y = size.value.clusterDim.z = 1
+            attributes.insert(0, size)
+        self._config.attrs = attributes
+        self._num_attributes = len(attributes)
 
     def launch(
         self, grid: int, block: int, stream: int, parameters: ctypes.Structure, early: bool = False
@@ -111,7 +121,8 @@ class CudaKernel:
         """
         self._config.gridDimX, self._config.blockDimX = grid, block
         self._config.hStream = stream
-        self._config.numAttrs = int(early)
+        # an early start is the last attribute
+        self._config.numAttrs = self._num_attributes - int(not early)
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
         address = ctypes.addressof(pointers)
         checked(self._driver.cuLaunchKernelEx(self._config, self._function, address, 0))

@@ -75,7 +75,7 @@ def hopper_source(constants: KernelConstants) -> str:
     return "\n".join(
         [
             *(f"#define {name} {value}" for name, value in defines.items()),
-            _ORDER,
+            ORDER,
             _wgmma("wgmma_s", 64, kind, k_major=True),
             _wgmma("wgmma_o", constants.head_dim, kind, k_major=False),
             *parts,
@@ -83,7 +83,7 @@ def hopper_source(constants: KernelConstants) -> str:
     )
 
 
-_ORDER = """
+ORDER = """
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }

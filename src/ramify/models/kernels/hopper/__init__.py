@@ -1,0 +1,1 @@
+"""Hopper kernels in CUDA C++, compiled at run time: products of few rows."""

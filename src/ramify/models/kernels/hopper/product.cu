@@ -1,0 +1,195 @@
+// out [M, N] (+)= x [M, K] . w [N, K]^T for few rows M, at the speed at which w can be read (sm_90a).
+//
+// Grid         one CTA per TILE rows of w and K / SPLIT of their columns; the CTAs of a tile are a
+//              cluster. w is the long operand of the matrix units, x the short one
+// Roles        one warp brings tiles of w and x by TMA, 64 columns a stage; each of TILE / 64
+//              warpgroups multiplies 64 rows of w with all rows of x
+// Launch       started beside the launch before: the first stages of w are on their way before x is
+//              there, so the memory is never idle between products
+// Fold         the cluster's partial sums meet in shared memory, each CTA adds a part of the tile in
+//              the order of the ranks: the same bits every run
+// Traffic      w once; x once per tile, from L2
+//
+// Compiled at run time behind what product.py defines: ROWS, TILE, SPLIT, STAGES, BF16, ADD, and the
+// wrapper wgmma_rows.
+
+using u32 = unsigned int;
+using u64 = unsigned long long;
+
+constexpr int GROUPS = TILE / 64;               // warpgroups that multiply
+constexpr int W_BYTES = TILE * 128, X_BYTES = ROWS * 128, STAGE_BYTES = W_BYTES + X_BYTES;
+constexpr int PITCH = TILE + 4;                 // of partial sums in shared memory, in floats
+constexpr int OFF_BARRIERS = STAGES * STAGE_BYTES;
+static_assert(ROWS * PITCH * 4 <= OFF_BARRIERS, "partial sums take the place of the stages");
+
+struct alignas(64) TensorMap { u64 opaque[16]; };
+
+struct Params {
+  TensorMap w, x;       // [N, K] in boxes of TILE x 64, [M, K] in boxes of ROWS x 64
+  unsigned short *out;  // [M, N]; with ADD it holds what is added to
+  int num_rows, num_out, steps;  // M, N, stages of one CTA
+};
+
+__device__ __forceinline__ u32 smem_address(const void *p) {
+  return static_cast<u32>(__cvta_generic_to_shared(p));
+}
+__device__ __forceinline__ void wait(u32 bar, u32 parity) {
+  asm volatile(
+      "{\n.reg .pred done;\n"
+      "again_%=:\n mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again_%=;\n}\n" ::"r"(bar), "r"(parity) : "memory");
+}
+__device__ __forceinline__ void expect_bytes(u32 bar, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ void bring(u32 dst, const TensorMap &map, int column, int row, u32 bar,
+                                      u64 policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%2, %3}], [%4], %5;" ::"r"(dst), "l"(&map), "r"(column), "r"(row), "r"(bar),
+      "l"(policy) : "memory");
+}
+// a tile of 128-byte rows, swizzled, as an operand
+__device__ __forceinline__ u64 descriptor(u32 address) {
+  return (u64)((address & 0x3FFFF) >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
+}
+__device__ __forceinline__ float4 load_peer(u32 address, u32 rank) {
+  u32 there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  float4 x;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w) : "r"(there) : "memory");
+  return x;
+}
+__device__ __forceinline__ void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+__device__ __forceinline__ u32 pack(float low, float high) {
+  u32 y;
+#if BF16
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+#else
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+#endif
+  return y;
+}
+__device__ __forceinline__ float2 unpack(u32 x) {
+#if BF16
+  return {__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000)};
+#else
+  float2 y;
+  asm("{.reg .f16 a, b;\nmov.b32 {a, b}, %2;\ncvt.f32.f16 %0, a;\ncvt.f32.f16 %1, b;}"
+      : "=f"(y.x), "=f"(y.y) : "r"(x));
+  return y;
+#endif
+}
+
+__device__ __forceinline__ void produce(const Params &p, u32 base, int tile, int first) {
+  u64 stream, keep;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(stream));
+  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(keep));
+  const u32 full = base + OFF_BARRIERS, free = full + 8 * STAGES;
+  const int ahead = p.steps < STAGES ? p.steps : STAGES;
+  for (int i = 0; i < ahead; ++i) {
+    expect_bytes(full + 8 * i, STAGE_BYTES);
+    bring(base + i * STAGE_BYTES, p.w, (first + i) * 64, tile * TILE, full + 8 * i, stream);
+  }
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  for (int i = 0; i < ahead; ++i)
+    bring(base + i * STAGE_BYTES + W_BYTES, p.x, (first + i) * 64, 0, full + 8 * i, keep);
+  for (int i = STAGES, stage = 0, turn = 0; i < p.steps; ++i) {
+    const u32 at = base + stage * STAGE_BYTES, bar = full + 8 * stage;
+    wait(free + 8 * stage, turn);
+    expect_bytes(bar, STAGE_BYTES);
+    bring(at, p.w, (first + i) * 64, tile * TILE, bar, stream);
+    bring(at + W_BYTES, p.x, (first + i) * 64, 0, bar, keep);
+    if (++stage == STAGES) stage = 0, turn ^= 1;
+  }
+}
+
+__device__ __forceinline__ void multiply(const Params &p, u32 base, int group, int lane,
+                                         float (&sum)[ROWS / 2]) {
+  const u32 full = base + OFF_BARRIERS, free = full + 8 * STAGES;
+#pragma unroll
+  for (int i = 0; i < ROWS / 2; ++i) sum[i] = 0.0f;
+  int before = -1;
+#pragma unroll 1
+  for (int i = 0, stage = 0, turn = 0; i < p.steps; ++i) {
+    wait(full + 8 * stage, turn);
+    const u32 at = base + stage * STAGE_BYTES;
+    const u64 w = descriptor(at + group * (64 * 128)), x = descriptor(at + W_BYTES);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) wgmma_rows(sum, w + 2 * k, x + 2 * k);
+    wgmma_commit();
+    wgmma_wait<1>();
+    if (before >= 0 && lane == 0)
+      asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(free + 8 * before) : "memory");
+    before = stage;
+    if (++stage == STAGES) stage = 0, turn ^= 1;
+  }
+  wgmma_wait<0>();
+}
+
+extern "C" __global__ void __launch_bounds__(GROUPS * 128 + 32, 1)
+    product(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) char smem[];
+  const u32 base = smem_address(smem);
+  const int tile = blockIdx.x / SPLIT, rank = blockIdx.x % SPLIT;
+  const int group = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < STAGES; ++i) {
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(base + OFF_BARRIERS + 8 * i));
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(base + OFF_BARRIERS + 8 * (STAGES + i)),
+                   "r"(4 * GROUPS));
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+  asm volatile("griddepcontrol.launch_dependents;");
+  float *sums = reinterpret_cast<float *>(smem);
+  if (group == GROUPS) {
+    if (lane == 0) produce(p, base, tile, rank * p.steps);
+    __syncwarp();
+  } else {
+    float sum[ROWS / 2];
+    multiply(p, base, group, lane, sum);
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    // all warpgroups are done with the stages
+    asm volatile("bar.sync 1, %0;" ::"n"(GROUPS * 128) : "memory");
+    const int n = 64 * group + 16 * warp + lane / 4;
+#pragma unroll
+    for (int i = 0; i < ROWS / 8; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        sums[(8 * i + 2 * (lane & 3) + (j & 1)) * PITCH + n + 8 * (j >> 1)] = sum[4 * i + j];
+  }
+  if (SPLIT > 1)
+    cluster_sync();
+  else
+    __syncthreads();
+  if (group < GROUPS) {
+    constexpr int PART = TILE / SPLIT / 4;  // groups of four columns that this CTA adds
+    for (int i = threadIdx.x; i < p.num_rows * PART; i += GROUPS * 128) {
+      const int m = i / PART, n = (rank * PART + i % PART) * 4, column = tile * TILE + n;
+      if (column >= p.num_out) continue;
+      const u32 from = base + (m * PITCH + n) * 4;
+      float4 total = SPLIT > 1 ? load_peer(from, 0) : *reinterpret_cast<float4 *>(sums + m * PITCH + n);
+#pragma unroll
+      for (int r = 1; r < SPLIT; ++r) {
+        const float4 part = load_peer(from, r);
+        total.x += part.x, total.y += part.y, total.z += part.z, total.w += part.w;
+      }
+      uint2 *out = reinterpret_cast<uint2 *>(p.out + (u64)m * p.num_out + column);
+      if (ADD) {
+        const uint2 old = *out;
+        const float2 a = unpack(old.x), b = unpack(old.y);
+        total.x += a.x, total.y += a.y, total.z += b.x, total.w += b.y;
+      }
+      *out = {pack(total.x, total.y), pack(total.z, total.w)};
+    }
+  }
+  // nobody leaves while a peer may still read from it
+  if (SPLIT > 1) cluster_sync();
+}
