@@ -61,16 +61,21 @@ class HostDraws:
 
 
 def sample(logits: Tensor, rows: Sequence[SampleRow]) -> list[TokenLogprob]:
-    """Draw one token per row.
+    """Draw one token per row, on the device of the logits: a GPU draws the CPU's tokens.
 
     Args:
-        logits: [n, vocab] float32, the model's own.
+        logits: [n, vocab] float32, the model's own; on a GPU float16 or bfloat16 too.
         rows: what to draw; several rows may share one row of logits (the first tokens of siblings).
     Returns:
         One `TokenLogprob` per row; log-probabilities are those of the unmodified logits, with
         `params.logprobs` alternatives.
     """
-    raw = logits[torch.tensor([r.row for r in rows]).to(logits.device)].float().cpu()
+    if logits.device.type == "cuda":
+        # its kernels need triton, which comes with torch where there is a GPU
+        from ramify.engine.device_sample import sample_on_device
+
+        return sample_on_device(logits, rows)
+    raw = logits[torch.tensor([r.row for r in rows])]
     adjusted = _filter(_adjust(raw, rows), rows)
     greedy = torch.tensor([r.params.temperature < COLDEST for r in rows])
     if not bool(greedy.all()):
@@ -82,6 +87,7 @@ def sample(logits: Tensor, rows: Sequence[SampleRow]) -> list[TokenLogprob]:
 
 def token_logprobs(logits: Tensor, tokens: Tensor, top: Sequence[int | None]) -> list[TokenLogprob]:
     """Log-probabilities of `tokens` [n] under `logits` [n, vocab], with alternatives."""
+    tokens = tokens.to(logits.device)
     chosen = logits.gather(1, tokens[:, None])
     norm = logits.logsumexp(dim=-1, keepdim=True)
     ranks = (logits > chosen).sum(dim=-1) + 1

@@ -7,7 +7,7 @@ as `advance` moves all draws to their next position on the device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.seeds import mix64
+from ramify.engine.edits import TokenEdits, edit_bound
+from ramify.engine.packed import Packed
 from ramify.engine.sample import COLDEST, SampleRow
 
-ALIGN = 128  # bytes: arrays start there
 NO_ROW = -1  # row of a draw that is none
 
 
@@ -25,82 +26,84 @@ class SampleBatch:
     """The draws of a step as views of one device tensor, one entry per draw.
 
     row [N] int32, -1 where there is no draw; stream [N] int64, mix64 of the branch's seed;
-    position [N] int64, absolute, of the token to draw; temperature [N] float32, 0 is greedy.
+    position [N] int64, absolute, of the token to draw; temperature [N] float32, 0 is greedy;
+    top_k [N] int32, 0 is off; top_p, min_p [N] float32. Edits of single tokens (`TokenEdits`) are
+    a CSR: edit_indptr [N + 1] int32, edit_token [E] int32, edit_scale, edit_minus, edit_plus [E]
+    float32.
     """
 
-    def __init__(self, capacity: int, device: torch.device) -> None:
-        self.capacity, self.device = capacity, device
-        self.size = 0
-        self._layout, self._bytes = _layout(
-            {
-                "stream": (torch.int64, capacity),
-                "position": (torch.int64, capacity),
-                "row": (torch.int32, capacity),
-                "temperature": (torch.float32, capacity),
-            }
+    def __init__(self, capacity: int, edit_capacity: int, device: torch.device) -> None:
+        self.capacity, self.edit_capacity = capacity, edit_capacity
+        edits, on_gpu = max(edit_capacity, 1), device.type == "cuda"
+        integers = {"row": capacity, "top_k": capacity}
+        integers |= {"edit_indptr": capacity + 1, "edit_token": edits}
+        floats = dict.fromkeys(("temperature", "top_p", "min_p"), capacity)
+        floats |= dict.fromkeys(("edit_scale", "edit_minus", "edit_plus"), edits)
+        self._packed = Packed(
+            dict.fromkeys(("stream", "position"), (torch.int64, capacity))
+            | {name: (torch.int32, count) for name, count in integers.items()}
+            | {name: (torch.float32, count) for name, count in floats.items()}
         )
-        on_gpu = device.type == "cuda"
-        self._hosts = [
-            torch.zeros(self._bytes, dtype=torch.uint8, pin_memory=on_gpu) for _ in range(2)
-        ]
+        size = self._packed.num_bytes
+        self._hosts = [torch.zeros(size, dtype=torch.uint8, pin_memory=on_gpu) for _ in range(2)]
         self._copied = [torch.cuda.Event() if on_gpu else None for _ in range(2)]
         self._turn = 0
-        self._tensor = torch.zeros(self._bytes, dtype=torch.uint8, device=device)
-        self._on_device = self._views(self._tensor)
+        self._bytes = torch.zeros(size, dtype=torch.uint8, device=device)
+        self._views = self._packed.views(self._bytes)
         self["row"].fill_(NO_ROW)
 
     def __getitem__(self, name: str) -> Tensor:
         """The device view of an array, with all its room."""
-        return self._on_device[name]
+        return self._views[name]
 
     def fill(self, rows: Sequence[SampleRow]) -> None:
         """Send what to draw, without waiting for the device; entry i is draw i.
 
         Raises:
-            InputError: there are more draws than the capacity.
+            InputError: there are more draws, or more edits of tokens, than there is room for.
         """
-        if len(rows) > self.capacity:
-            raise InputError(expected_got("draws", f"at most {self.capacity}", len(rows)))
+        edits = {i: TokenEdits.of(row) for i, row in enumerate(rows) if edit_bound(row)}
+        need = {"draws": len(rows), "edits": sum(len(e.token) for e in edits.values())}
+        room = {"draws": self.capacity, "edits": self.edit_capacity}
+        for name, count in need.items():
+            if count > room[name]:
+                raise InputError(expected_got(name, f"at most {room[name]}", count))
         self._turn = 1 - self._turn
         host, copied = self._hosts[self._turn], self._copied[self._turn]
         if copied is not None:
             copied.synchronize()
-        _write({name: view.numpy() for name, view in self._views(host).items()}, rows)
-        self._tensor.copy_(host, non_blocking=True)
+        arrays = {name: view.numpy() for name, view in self._packed.views(host).items()}
+        _write_draws(arrays, rows)
+        _write_edits(arrays, edits)
+        self._bytes.copy_(host, non_blocking=True)
         if copied is not None:
             copied.record()
-        self.size = len(rows)
 
     def advance(self) -> None:
         """Move every draw to its next position, on the device."""
         self["position"].add_(1)
 
-    def _views(self, buffer: Tensor) -> dict[str, Tensor]:
-        return {
-            name: buffer[begin : begin + count * dtype.itemsize].view(dtype)
-            for name, (dtype, begin, count) in self._layout.items()
-        }
 
-
-def _layout(
-    arrays: dict[str, tuple[torch.dtype, int]],
-) -> tuple[dict[str, tuple[torch.dtype, int, int]], int]:
-    """Where each array begins in the buffer, in bytes, and the size of all."""
-    places, size = {}, 0
-    for name, (dtype, count) in arrays.items():
-        places[name] = (dtype, size, count)
-        size += -(-count * dtype.itemsize // ALIGN) * ALIGN
-    return places, size
-
-
-def _write(host: dict[str, np.ndarray], rows: Sequence[SampleRow]) -> None:
+def _write_draws(host: dict[str, np.ndarray], rows: Sequence[SampleRow]) -> None:
     count = len(rows)
     host["row"][:count] = [r.row for r in rows]
     host["row"][count:] = NO_ROW
     host["stream"].view(np.uint64)[:count] = np.array([mix64(r.seed) for r in rows], np.uint64)
     host["position"][:count] = [r.position for r in rows]
-    host["temperature"][:count] = [_temperature(r) for r in rows]
+    warm = [r.params.temperature >= COLDEST for r in rows]
+    host["temperature"][:count] = np.where(warm, [r.params.temperature for r in rows], 0.0)
+    # the best token passes every filter, so greedy rows need none
+    host["top_k"][:count] = np.where(warm, [min(r.params.top_k, 2**31 - 1) for r in rows], 0)
+    host["top_p"][:count] = np.where(warm, [r.params.top_p for r in rows], 1.0)
+    host["min_p"][:count] = np.where(warm, [r.params.min_p for r in rows], 0.0)
 
 
-def _temperature(row: SampleRow) -> float:
-    return row.params.temperature if row.params.temperature >= COLDEST else 0.0
+def _write_edits(host: dict[str, np.ndarray], edits: Mapping[int, TokenEdits]) -> None:
+    indptr = host["edit_indptr"]
+    indptr[:] = 0
+    for draw, edit in edits.items():
+        indptr[draw + 1] = len(edit.token)
+    np.cumsum(indptr, out=indptr)
+    for draw, edit in edits.items():
+        for name in ("token", "scale", "minus", "plus"):
+            host[f"edit_{name}"][indptr[draw] : indptr[draw + 1]] = getattr(edit, name)

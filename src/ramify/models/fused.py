@@ -19,6 +19,7 @@ from ramify.models.kernels.gated import gated
 from ramify.models.kernels.rms import is_interpreted
 from ramify.models.kernels.rope_store import rope_store
 from ramify.models.layers import DecoderLayer
+from ramify.models.products import Products
 
 # (layer, q [rows, Hq, D], window) -> [rows, Hq, D]; K and V of the rows are in the pool already
 PoolAttendFn = Callable[[int, Tensor, int | None], Tensor]
@@ -41,6 +42,7 @@ class FusedDecoder:
             raise ConfigError(expected_got("device", "cuda", decoder.device))
         self.decoder = decoder
         self.config = decoder.config
+        self._products = Products(decoder.device)
         self._layers: list[DecoderLayer] = []
         for layer in decoder.layers:
             assert isinstance(layer, DecoderLayer), "decoder.layers holds DecoderLayers"
@@ -87,11 +89,11 @@ class FusedDecoder:
             if logit_rows is not None and index == last:
                 # past the last attention, only the wanted rows matter
                 x, attention = x.index_select(0, logit_rows), attention.index_select(0, logit_rows)
-            add_product(x, attention, layer.out, layer.out_bias)
-            add_product(x, self._mlp(layer, x), layer.down, layer.down_bias)
+            self._add(x, attention, layer.out, layer.out_bias)
+            self._add(x, self._mlp(layer, x), layer.down, layer.down_bias)
         x = F.rms_norm(x, x.shape[-1:], self.decoder.norm, self.config.norm_eps)
         head = self.decoder.head
-        return x @ (self.decoder.embedding.t() if head is None else head)
+        return self._products.multiply(x, self.decoder.embedding.t() if head is None else head)
 
     def _project(
         self,
@@ -107,7 +109,7 @@ class FusedDecoder:
         """Store K and V of the rows; returns their rotated queries [rows, Hq, D]."""
         q = x.new_empty(len(x), layer.num_q_heads, layer.head_dim)
         rope_store(
-            x @ layer.qkv,
+            self._products.multiply(x, layer.qkv),
             x,
             positions,
             slots,
@@ -123,10 +125,17 @@ class FusedDecoder:
         )
         return q
 
+    def _add(self, x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        """x += rows @ weight + bias; in place, so that the product needs no copy of x before it."""
+        self._products.add(x, rows, weight)
+        if bias is not None:
+            x.add_(bias)
+
     def _mlp(self, layer: DecoderLayer, x: Tensor) -> Tensor:
         """The gated activation before its down projection: [rows, intermediate]."""
         out = x.new_empty(len(x), layer.down.shape[0])
-        gated(x @ layer.gate_up, x, out=out, eps=layer.norm_eps, bias=layer.gate_up_bias)
+        gate_up = self._products.multiply(x, layer.gate_up)
+        gated(gate_up, x, out=out, eps=layer.norm_eps, bias=layer.gate_up_bias)
         return out
 
 
@@ -138,10 +147,3 @@ def fold_norm(norm: Tensor, weight: Tensor) -> None:
     # a float32 factor makes the product float32 too, without a float32 copy of the weight on a GPU
     weight.mul_(norm.float()[:, None])
     norm.fill_(1.0)
-
-
-def add_product(x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """x += rows @ weight + bias; in place, so that the product needs no copy of x before it."""
-    x.addmm_(rows, weight)
-    if bias is not None:
-        x.add_(bias)

@@ -84,9 +84,7 @@ def _keep(path: Path, cubin: bytes) -> None:
 class CudaKernel:
     """One kernel of a cubin in the present CUDA context, taking one struct by value."""
 
-    def __init__(
-        self, cubin: bytes, name: str, shared_bytes: int = 0, cluster: int = 1
-    ) -> None:
+    def __init__(self, cubin: bytes, name: str, shared_bytes: int = 0, cluster: int = 1) -> None:
         self._driver = driver = bindings("driver")
         (self._module,) = checked(driver.cuModuleLoadData(cubin))
         (self._function,) = checked(driver.cuModuleGetFunction(self._module, name.encode()))

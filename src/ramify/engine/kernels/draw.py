@@ -1,6 +1,7 @@
 """Draw a token from each row: Gumbel-max over the vocabulary, and log-sum-exp (Triton body only).
 
-Maths        token = argmax_v float32(value_v / temperature) + noise_v, lowest index among equals;
+Maths        token = argmax_v float32(value_v / temperature) + noise_v over the tokens that the
+             filters keep, lowest index among equals; value is the logit or its edited copy;
              logprob = logit_token - log sum_v exp(logit_v), the logits being the model's own
 Grid         draw_kernel (N, parts): one part of BLOCK tokens of one draw; fold_kernel (N,);
              rank_kernel (N,). A draw whose row is negative is no draw and returns at once.
@@ -17,12 +18,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ramify.engine.kernels.noise import (
-    exact_gumbel,
-    rough_gumbel,
-    stream_at,
-    uniform_bits,
-)
+from ramify.engine.kernels.edit import is_edited, load_values
+from ramify.engine.kernels.noise import exact_gumbel, rough_gumbel, stream_at, uniform_bits
 
 MINUS_INF = tl.constexpr(-float("inf"))
 
@@ -36,9 +33,38 @@ def _store_mass(max_ptr, sum_ptr, logits):
     tl.store(sum_ptr, tl.sum(tl.exp(logits - shift), axis=0))
 
 
-@triton.jit(do_not_specialize=["vocab_size", "logits_stride"])
+@triton.jit
+def _best_of_part(
+    logits_ptr, copy_ptr, edited, vocab_size, score, token, first, start, temperature, is_greedy,
+    FAST: tl.constexpr,
+):  # fmt: skip
+    """Best score of a part's tokens and the lowest index that has it; some score is above -inf."""
+    if is_greedy == 0:
+        score += rough_gumbel(uniform_bits(start, token), FAST)
+    rest = tl.max(score, axis=0)
+    # a generous bound of the error of rough scores; greedy scores have none
+    bar = tl.where(is_greedy, float("inf"), rest - (1e-3 + 1e-5 * tl.abs(rest)))
+    best, best_token = MINUS_INF + 0.0, first
+    is_open = True
+    while is_open:
+        at = first + tl.argmax(score, axis=0)
+        exact = load_values(logits_ptr, copy_ptr, edited, at, vocab_size)
+        exact = tl.math.div_rn(exact, temperature)
+        exact += tl.where(is_greedy, 0.0, exact_gumbel(uniform_bits(start, at)))
+        is_better = (exact > best) | ((exact == best) & (at < best_token))
+        best = tl.where(is_better, exact, best)
+        best_token = tl.where(is_better, at, best_token)
+        score = tl.where(token == at, MINUS_INF, score)
+        rest = tl.max(score, axis=0)
+        is_open = (rest >= bar) & (rest > MINUS_INF)
+    return best, best_token
+
+
+@triton.jit
 def draw_kernel(
     logits_ptr, logits_stride,              # [rows, V], any float dtype; elements from row to row
+    copy_ptr, indptr_ptr,                   # [N, V] fp32, [N + 1] int32: edited draws
+    threshold_ptr, cut_ptr,                 # [N] fp32, int32: which tokens stay, see filter.py
     row_ptr, temperature_ptr,               # [N] int32, fp32: row of logits or -1; 0 is greedy
     stream_ptr, position_ptr,               # [N] int64 twice
     best_ptr, token_ptr,                    # [N, parts] fp32, int32: best score and its token
@@ -50,42 +76,38 @@ def draw_kernel(
     draw, part = tl.program_id(0), tl.program_id(1)
     row = tl.load(row_ptr + draw).to(tl.int64)
     if row >= 0:
-        temperature = tl.load(temperature_ptr + draw)
-        is_greedy = temperature == 0.0
-        temperature = tl.where(is_greedy, 1.0, temperature)
-        start = stream_at(tl.load(stream_ptr + draw), tl.load(position_ptr + draw))
+        edited = is_edited(indptr_ptr, draw)
         logits_ptr += row * logits_stride
+        copy_ptr += draw.to(tl.int64) * vocab_size
         out = draw * tl.num_programs(1) + part
-        token = part * BLOCK + tl.arange(0, BLOCK)
+        first = part * BLOCK
+        token = first + tl.arange(0, BLOCK)
         logits = tl.load(logits_ptr + token, mask=token < vocab_size, other=MINUS_INF)
         logits = logits.to(tl.float32)
         _store_mass(max_ptr + out, sum_ptr + out, logits)
 
-        score = logits * (1.0 / temperature)
-        if is_greedy == 0:
-            score += rough_gumbel(uniform_bits(start, token), FAST)
-        rough_best = tl.max(score, axis=0)
-        # a generous bound of the error of rough scores; greedy scores have none
-        margin = 1e-3 + 1e-5 * tl.abs(rough_best)
-        bar = tl.where(is_greedy, float("inf"), rough_best - margin)
-        best, best_token = MINUS_INF + 0.0, part * BLOCK
-        is_open = True
-        while is_open:
-            at = part * BLOCK + tl.argmax(score, axis=0)
-            exact = tl.load(logits_ptr + at).to(tl.float32)
-            exact = tl.math.div_rn(exact, temperature)
-            exact += tl.where(is_greedy, 0.0, exact_gumbel(uniform_bits(start, at)))
-            is_better = (exact > best) | ((exact == best) & (at < best_token))
-            best = tl.where(is_better, exact, best)
-            best_token = tl.where(is_better, at, best_token)
-            score = tl.where(token == at, MINUS_INF, score)
-            rest = tl.max(score, axis=0)
-            is_open = (rest >= bar) & (rest > MINUS_INF)
+        value = logits
+        if edited:
+            value = load_values(logits_ptr, copy_ptr, edited, token, vocab_size)
+        temperature = tl.load(temperature_ptr + draw)
+        is_greedy = temperature == 0.0
+        temperature = tl.where(is_greedy, 1.0, temperature)
+        threshold = tl.load(threshold_ptr + draw)
+        is_edge = (value == threshold) & (token <= tl.load(cut_ptr + draw))
+        score = tl.where((value > threshold) | is_edge, value * (1.0 / temperature), MINUS_INF)
+        best, best_token = MINUS_INF + 0.0, first
+        # filters leave most parts empty
+        if tl.max(score, axis=0) > MINUS_INF:
+            start = stream_at(tl.load(stream_ptr + draw), tl.load(position_ptr + draw))
+            best, best_token = _best_of_part(
+                logits_ptr, copy_ptr, edited, vocab_size, score, token, first, start,
+                temperature, is_greedy, FAST,
+            )  # fmt: skip
         tl.store(best_ptr + out, best)
         tl.store(token_ptr + out, best_token)
 
 
-@triton.jit(do_not_specialize=["logits_stride"])
+@triton.jit
 def fold_kernel(
     logits_ptr, logits_stride,              # [rows, V], any float dtype
     row_ptr,                                # [N] int32
@@ -116,7 +138,7 @@ def fold_kernel(
         tl.store(logprobs_ptr + draw, chosen - norm)
 
 
-@triton.jit(do_not_specialize=["vocab_size", "logits_stride"])
+@triton.jit
 def rank_kernel(
     logits_ptr, logits_stride,              # [rows, V], any float dtype
     row_ptr, tokens_ptr,                    # [N] int32, int64

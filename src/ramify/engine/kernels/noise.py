@@ -55,10 +55,12 @@ def rough_log(x, FAST: tl.constexpr):
 def rough_gumbel(bits, FAST: tl.constexpr):
     """Noise of 24 random bits, float32, within 2e-5."""
     # near u = 1, where winners are, a logarithm of the rounded u would lose all digits
-    rest = ((16777216 - bits).to(tl.float32) - 0.5) * STEP
+    left = (16777216 - bits).to(tl.float32)
+    rest = (left - 0.5) * STEP
     series = 0.25 + rest * (0.2 + rest * 0.16666667)
     series = rest * (1.0 + rest * (0.5 + rest * (0.33333334 + rest * series)))
-    plain = -rough_log((bits.to(tl.float32) + 0.5) * STEP, FAST)
+    # the difference of two integers is exact, and cheaper than to convert the bits once more
+    plain = -rough_log((16777216.0 - left + 0.5) * STEP, FAST)
     return -rough_log(tl.where(rest < 0.125, series, plain), FAST)
 
 
