@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ramify.core.errors import ConfigError, expected_got
 from ramify.models.decoder import Decoder
-from ramify.models.kernels.gated import gated
 from ramify.models.kernels.rms import is_interpreted
 from ramify.models.kernels.rope_store import rope_store
 from ramify.models.layers import DecoderLayer
@@ -133,10 +132,7 @@ class FusedDecoder:
 
     def _mlp(self, layer: DecoderLayer, x: Tensor) -> Tensor:
         """The gated activation before its down projection: [rows, intermediate]."""
-        out = x.new_empty(len(x), layer.down.shape[0])
-        gate_up = self._products.multiply(x, layer.gate_up)
-        gated(gate_up, x, out=out, eps=layer.norm_eps, bias=layer.gate_up_bias)
-        return out
+        return self._products.gate(x, layer.gate_up, layer.gate_up_bias, layer.norm_eps)
 
 
 @torch.no_grad()

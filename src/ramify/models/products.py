@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from ramify.core.errors import BackendUnavailable
-from ramify.models.kernels.hopper.product import MAX_ROWS, check_device, product, suits
+from ramify.models.kernels.gated import gated
+from ramify.models.kernels.hopper.product import (
+    MAX_ROWS,
+    check_device,
+    gated_product,
+    product,
+    suits,
+)
 
 
 class Products:
@@ -40,5 +47,21 @@ class Products:
         else:
             out.addmm_(rows, weight)
 
+    def gate(self, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+        """silu(g) * u of g, u = RMSNorm(x) @ weight + bias; [n, inner].
+
+        Args:
+            x: [n, hidden].
+            weight: [hidden, 2 * inner], with the norm's weight folded in; g comes first.
+            bias: [2 * inner] or None.
+            eps: of the norm.
+        """
+        out = x.new_empty(len(x), weight.shape[1] // 2)
+        if bias is None and self._is_ours(x, weight):
+            gated_product(x, weight.t(), out, eps=eps)
+        else:
+            gated(self.multiply(x, weight), x, out=out, eps=eps, bias=bias)
+        return out
+
     def _is_ours(self, rows: Tensor, weight: Tensor) -> bool:
-        return self._own and len(rows) <= MAX_ROWS and suits(rows, weight.t())
+        return self._own and 0 < len(rows) <= MAX_ROWS and suits(rows, weight.t())

@@ -65,6 +65,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 // warps every fourth partial, or where rows have few partials each warp a row of its own.
 extern "C" __global__ void __launch_bounds__(128, 8)
     merge_partials(const __grid_constant__ Params p) {
+  asm volatile("griddepcontrol.launch_dependents;");  // what comes next may fetch its own weights
   const int num_q_heads = p.num_kv_heads * GROUP;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int count = p.header[2] ? 0 : p.header[3] * num_q_heads;

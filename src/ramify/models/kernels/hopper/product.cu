@@ -9,9 +9,12 @@
 // Fold         the cluster's partial sums meet in shared memory, each CTA adds a part of the tile in
 //              the order of the ranks: the same bits every run
 // Traffic      w once; x once per tile, from L2
+// Gated        the tile is TILE / 2 rows of a gate's weight and the same of an up-projection's, and
+//              the result silu(gate) * up, both over the root mean square of the row of x, which the
+//              warpgroups sum up as x passes by: an MLP's first half in one launch (SwiGLU)
 //
-// Compiled at run time behind what product.py defines: ROWS, TILE, SPLIT, STAGES, BF16, ADD, and the
-// wrapper wgmma_rows.
+// Compiled at run time behind what product.py defines: ROWS, TILE, SPLIT, STAGES, BF16, ADD, GATED,
+// and the wrapper wgmma_rows.
 
 using u32 = unsigned int;
 using u64 = unsigned long long;
@@ -20,14 +23,18 @@ constexpr int GROUPS = TILE / 64;               // warpgroups that multiply
 constexpr int W_BYTES = TILE * 128, X_BYTES = ROWS * 128, STAGE_BYTES = W_BYTES + X_BYTES;
 constexpr int PITCH = TILE + 4;                 // of partial sums in shared memory, in floats
 constexpr int OFF_BARRIERS = STAGES * STAGE_BYTES;
+constexpr int OFF_SCALE = OFF_BARRIERS + 16 * STAGES;  // [ROWS] of a gated product
+constexpr int WIDTH = GATED ? TILE / 2 : TILE;  // columns of out
+static_assert(!GATED || SPLIT == 1, "a row of x has to pass by as a whole");
 static_assert(ROWS * PITCH * 4 <= OFF_BARRIERS, "partial sums take the place of the stages");
 
 struct alignas(64) TensorMap { u64 opaque[16]; };
 
 struct Params {
-  TensorMap w, x;       // [N, K] in boxes of TILE x 64, [M, K] in boxes of ROWS x 64
-  unsigned short *out;  // [M, N]; with ADD it holds what is added to
-  int num_rows, num_out, steps;  // M, N, stages of one CTA
+  TensorMap w, x;       // [N, K] in boxes of WIDTH x 64, [M, K] in boxes of ROWS x 64
+  unsigned short *out;  // [M, N], gated [M, N / 2]; with ADD it holds what is added to
+  int num_rows, num_out, steps;  // M, columns of out, stages of one CTA
+  float eps;            // gated: added to the mean square
 };
 
 __device__ __forceinline__ u32 smem_address(const void *p) {
@@ -85,15 +92,23 @@ __device__ __forceinline__ float2 unpack(u32 x) {
 #endif
 }
 
+__device__ __forceinline__ float gate(float x, float up) {
+  return x / (1.0f + __expf(-x)) * up;
+}
+
 __device__ __forceinline__ void produce(const Params &p, u32 base, int tile, int first) {
   u64 stream, keep;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(stream));
   asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(keep));
   const u32 full = base + OFF_BARRIERS, free = full + 8 * STAGES;
   const int ahead = p.steps < STAGES ? p.steps : STAGES;
+  const auto bring_w = [&](u32 at, int column, u32 bar) {
+    bring(at, p.w, column, tile * WIDTH, bar, stream);
+    if (GATED) bring(at + W_BYTES / 2, p.w, column, p.num_out + tile * WIDTH, bar, stream);
+  };
   for (int i = 0; i < ahead; ++i) {
     expect_bytes(full + 8 * i, STAGE_BYTES);
-    bring(base + i * STAGE_BYTES, p.w, (first + i) * 64, tile * TILE, full + 8 * i, stream);
+    bring_w(base + i * STAGE_BYTES, (first + i) * 64, full + 8 * i);
   }
   asm volatile("griddepcontrol.wait;" ::: "memory");
   for (int i = 0; i < ahead; ++i)
@@ -102,14 +117,43 @@ __device__ __forceinline__ void produce(const Params &p, u32 base, int tile, int
     const u32 at = base + stage * STAGE_BYTES, bar = full + 8 * stage;
     wait(free + 8 * stage, turn);
     expect_bytes(bar, STAGE_BYTES);
-    bring(at, p.w, (first + i) * 64, tile * TILE, bar, stream);
+    bring_w(at, (first + i) * 64, bar);
     bring(at + W_BYTES, p.x, (first + i) * 64, 0, bar, keep);
     if (++stage == STAGES) stage = 0, turn ^= 1;
   }
 }
 
-__device__ __forceinline__ void multiply(const Params &p, u32 base, int group, int lane,
-                                         float (&sum)[ROWS / 2]) {
+// Squares of a stage's x: eight threads a row, 16 bytes each. The order within a row is swizzled.
+struct Squares {
+  static constexpr int COUNT = (ROWS * 8 + GROUPS * 128 - 1) / (GROUPS * 128);
+  float sum[COUNT] = {};
+
+  __device__ __forceinline__ void add(const char *x) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      const int part = threadIdx.x + i * GROUPS * 128;
+      if (part >= ROWS * 8) break;
+      const uint4 y = reinterpret_cast<const uint4 *>(x)[part];
+      const float2 a = unpack(y.x), b = unpack(y.y), c = unpack(y.z), d = unpack(y.w);
+      sum[i] += (a.x * a.x + a.y * a.y) + (b.x * b.x + b.y * b.y) + (c.x * c.x + c.y * c.y) +
+                (d.x * d.x + d.y * d.y);
+    }
+  }
+
+  __device__ __forceinline__ void store(float *scale, int num_in, float eps) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      const int part = threadIdx.x + i * GROUPS * 128;
+      float total = sum[i];
+#pragma unroll
+      for (int d = 1; d < 8; d *= 2) total += __shfl_xor_sync(~0u, total, d);
+      if (part < ROWS * 8 && part % 8 == 0) scale[part / 8] = rsqrtf(total / num_in + eps);
+    }
+  }
+};
+
+__device__ __forceinline__ void multiply(const Params &p, char *smem, u32 base, int group, int lane,
+                                         float (&sum)[ROWS / 2], Squares &squares) {
   const u32 full = base + OFF_BARRIERS, free = full + 8 * STAGES;
 #pragma unroll
   for (int i = 0; i < ROWS / 2; ++i) sum[i] = 0.0f;
@@ -123,6 +167,10 @@ __device__ __forceinline__ void multiply(const Params &p, u32 base, int group, i
 #pragma unroll
     for (int k = 0; k < 4; ++k) wgmma_rows(sum, w + 2 * k, x + 2 * k);
     wgmma_commit();
+    if (GATED) {
+      squares.add(smem + stage * STAGE_BYTES + W_BYTES);
+      __syncwarp();
+    }
     wgmma_wait<1>();
     if (before >= 0 && lane == 0)
       asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(free + 8 * before) : "memory");
@@ -154,7 +202,9 @@ extern "C" __global__ void __launch_bounds__(GROUPS * 128 + 32, 1)
     __syncwarp();
   } else {
     float sum[ROWS / 2];
-    multiply(p, base, group, lane, sum);
+    Squares squares;
+    multiply(p, smem, base, group, lane, sum, squares);
+    if (GATED) squares.store(reinterpret_cast<float *>(smem + OFF_SCALE), 64 * p.steps, p.eps);
     asm volatile("griddepcontrol.wait;" ::: "memory");
     // all warpgroups are done with the stages
     asm volatile("bar.sync 1, %0;" ::"n"(GROUPS * 128) : "memory");
@@ -170,9 +220,9 @@ extern "C" __global__ void __launch_bounds__(GROUPS * 128 + 32, 1)
   else
     __syncthreads();
   if (group < GROUPS) {
-    constexpr int PART = TILE / SPLIT / 4;  // groups of four columns that this CTA adds
+    constexpr int PART = WIDTH / SPLIT / 4;  // groups of four columns that this CTA adds
     for (int i = threadIdx.x; i < p.num_rows * PART; i += GROUPS * 128) {
-      const int m = i / PART, n = (rank * PART + i % PART) * 4, column = tile * TILE + n;
+      const int m = i / PART, n = (rank * PART + i % PART) * 4, column = tile * WIDTH + n;
       if (column >= p.num_out) continue;
       const u32 from = base + (m * PITCH + n) * 4;
       float4 total = SPLIT > 1 ? load_peer(from, 0) : *reinterpret_cast<float4 *>(sums + m * PITCH + n);
@@ -180,6 +230,12 @@ extern "C" __global__ void __launch_bounds__(GROUPS * 128 + 32, 1)
       for (int r = 1; r < SPLIT; ++r) {
         const float4 part = load_peer(from, r);
         total.x += part.x, total.y += part.y, total.z += part.z, total.w += part.w;
+      }
+      if (GATED) {
+        const float scale = reinterpret_cast<const float *>(smem + OFF_SCALE)[m];
+        const float4 up = *reinterpret_cast<float4 *>(sums + m * PITCH + n + WIDTH);
+        total = {gate(total.x * scale, up.x * scale), gate(total.y * scale, up.y * scale),
+                 gate(total.z * scale, up.z * scale), gate(total.w * scale, up.w * scale)};
       }
       uint2 *out = reinterpret_cast<uint2 *>(p.out + (u64)m * p.num_out + column);
       if (ADD) {

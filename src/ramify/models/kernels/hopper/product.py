@@ -29,17 +29,22 @@ class ProductKernel:
     tile: int  # rows of w of one CTA, a multiple of 64
     split: int  # CTAs that share a tile's columns
     is_bf16: bool  # else fp16
-    adds: bool  # to what is in out
+    adds: bool = False  # to what is in out
+    is_gated: bool = False
 
     @property
     def stages(self) -> int:
         """Stages of the ring: as many as shared memory holds."""
-        return (MAX_SHARED_BYTES - 1024) // (128 * (self.tile + self.rows) + 16)
+        return (MAX_SHARED_BYTES - 4 * self.rows) // self._stage_bytes
 
     @property
     def shared_bytes(self) -> int:
         """Dynamic shared memory of a CTA."""
-        return self.stages * (128 * (self.tile + self.rows) + 16)
+        return self.stages * self._stage_bytes + 4 * self.rows
+
+    @property
+    def _stage_bytes(self) -> int:
+        return 128 * (self.tile + self.rows) + 16
 
     @property
     def threads(self) -> int:
@@ -56,6 +61,7 @@ class ProductKernel:
             "STAGES": self.stages,
             "BF16": int(self.is_bf16),
             "ADD": int(self.adds),
+            "GATED": int(self.is_gated),
         }
         return "\n".join(
             [
@@ -97,6 +103,7 @@ class _Params(ctypes.Structure):
         ("num_rows", ctypes.c_int),
         ("num_out", ctypes.c_int),
         ("steps", ctypes.c_int),
+        ("eps", ctypes.c_float),
     )
 
 
@@ -166,24 +173,48 @@ def product(x: Tensor, weight: Tensor, out: Tensor, *, adds: bool) -> None:
         x: [M, K], M at most MAX_ROWS. weight: [N, K]. Both as `suits` wants them.
         out: [M, N] contiguous, like x.
     """
+    rows = padded(len(x))
+    tile, split = cut(len(weight), rows, _num_sms(x.device))
+    is_bf16 = x.dtype == torch.bfloat16
+    variant = ProductKernel(rows=rows, tile=tile, split=split, is_bf16=is_bf16, adds=adds)
+    _launch(variant, x, weight, out, box_rows=tile)
+
+
+def gated_product(x: Tensor, weight: Tensor, out: Tensor, *, eps: float) -> None:
+    """out = silu(g) * u of g, u = RMSNorm(x) @ weight transposed, g its first half.
+
+    Args:
+        x: [M, K]. weight: [2 N, K], with the norm's weight folded in. Both as in `product`.
+        out: [M, N] contiguous, like x.
+        eps: of the norm.
+    """
+    is_bf16 = x.dtype == torch.bfloat16
+    variant = ProductKernel(rows=padded(len(x)), tile=256, split=1, is_bf16=is_bf16, is_gated=True)
+    _launch(variant, x, weight, out, box_rows=128, eps=eps)
+
+
+def _launch(
+    variant: ProductKernel,
+    x: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    *,
+    box_rows: int,
+    eps: float = 0.0,
+) -> None:
     assert out.is_contiguous() and out.dtype == x.dtype and len(x) <= MAX_ROWS
-    (num_rows, num_in), num_out = x.shape, len(weight)
-    rows = padded(num_rows)
-    tile, split = cut(num_out, rows, _num_sms(x.device))
-    variant = ProductKernel(
-        rows=rows, tile=tile, split=split, is_bf16=x.dtype == torch.bfloat16, adds=adds
-    )
     params = _Params(
-        w=_map_of(weight, tile),
-        x=_map_of(x, rows),
+        w=_map_of(weight, box_rows),
+        x=_map_of(x, variant.rows),
         out=out.data_ptr(),
-        num_rows=num_rows,
-        num_out=num_out,
-        steps=num_in // STEP // split,
+        num_rows=len(x),
+        num_out=out.shape[1],
+        steps=x.shape[1] // STEP // variant.split,
+        eps=eps,
     )
     stream = torch.cuda.current_stream(x.device).cuda_stream
     kernel = _compiled(variant, x.device.index or 0)
-    grid = -(-num_out // tile) * split
+    grid = -(-out.shape[1] // box_rows) * variant.split
     kernel.launch(grid, variant.threads, stream, params, early=True)
 
 
