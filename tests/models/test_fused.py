@@ -1,11 +1,8 @@
-"""The fused decoder where there is no GPU (interpreted, and compiled for sm_90) and on one."""
+"""The fused decoder where there is no GPU, interpreted, and on one."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,67 +19,11 @@ from ramify.testing.models import save_tiny_llama
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the package triton is not installed"
 )
-HERE = Path(__file__).parent
 
 
 @pytest.mark.timeout(400)
-def test_the_decoder_and_its_kernels_pass_their_suite_in_the_interpreter() -> None:
-    """A process of its own: Triton decides at import whether it interprets."""
-    suite = str(HERE / "interpreted.py")
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "timeout=300"]
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, suite],
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        cwd=HERE.parents[1],
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
-
-
-COMPILE = """
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, compile
-from ramify.models.kernels.gated import gated_kernel
-from ramify.models.kernels.rope_store import rope_store_kernel
-
-def build(kernel, constants, types):
-    names = kernel.arg_names
-    signature = {name: "constexpr" if name in constants else "i32" for name in names}
-    signature |= {name: "*bf16" for name in names if name.endswith("_ptr")}
-    signature |= {name: kind for name, kind in types.items() if name in names}
-    signature |= {name: "constexpr" for name in constants}
-    aligned = [name for name in names if name not in constants and signature[name] != "fp32"]
-    attrs = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
-    places = {(names.index(name),): value for name, value in constants.items()}
-    source = ASTSource(kernel, signature, places, attrs)
-    return compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
-
-types = dict(eps="fp32", position_ptr="*i64", slot_ptr="*i64")
-rope = dict(HIDDEN=4096, NUM_Q_HEADS=32, NUM_KV_HEADS=8, HEAD_DIM=128, BLOCK_HALF=64, BLOCK_X=4096,
-            PDL=True)
-bare = dict(bias_ptr=None, norm_ptr=None, k_scale_ptr=None, v_scale_ptr=None)
-fp8 = dict(k_ptr="*fp8e4nv", v_ptr="*fp8e4nv", k_scale_ptr="*fp32", v_scale_ptr="*fp32")
-plain = build(rope_store_kernel, dict(rope, **bare, BLOCK_H=4, BLOCKS=1), types)
-narrow = build(rope_store_kernel, dict(rope, BLOCK_H=16, BLOCKS=3), types | fp8)
-gated = build(gated_kernel, dict(HIDDEN=4096, INNER=14336, BLOCK=1024, BLOCKS=4, BLOCK_X=4096,
-                                 bias_ptr=None, PDL=True), types)
-for kernel in (plain, narrow, gated):
-    assert "griddepcontrol.wait" in kernel.asm["ptx"] and "ld.global.v4" in kernel.asm["ptx"]
-assert "cvt.rn.satfinite.e4m3x2.f32" in narrow.asm["ptx"]
-"""
-
-
-@pytest.mark.timeout(300)
-def test_the_kernels_compile_for_hopper_ahead_of_time(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr[-4000:]
+def test_it_passes_its_suite_in_the_interpreter(run_interpreted: Any) -> None:
+    run_interpreted("interpreted_fused.py")
 
 
 def test_a_decoder_on_a_cpu_is_refused(tmp_path: Path) -> None:

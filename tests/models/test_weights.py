@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ramify.core.errors import ConfigError
-from ramify.models import load_model
+from ramify.models import Decoder, load_model, weights
 from ramify.models.checkpoint import decoder_slots
 
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
@@ -235,3 +236,48 @@ def test_dummy_weights_follow_the_seed(single: Path) -> None:
             assert 0.015 < tensor.std() < 0.025, name
     same_shape = [first[f"model.layers.{index}.mlp.up_proj.weight"] for index in (0, 1)]
     assert not torch.equal(*same_shape)
+
+
+def test_dummy_weights_on_a_cpu_are_one_draw_per_tensor(pristine_llama: Path) -> None:
+    """Their bits are what benchmarks and recorded results were made with."""
+    decoder = load_model(pristine_llama, load_format="dummy", seed=3)
+    generator = torch.Generator()
+    for name, slot in decoder_slots(decoder).items():
+        if not name.endswith("norm.weight"):
+            generator.manual_seed(zlib.crc32(f"3:{name}".encode()))
+            noise = torch.randn(slot.shape, generator=generator)
+            assert torch.equal(slot.target, noise * decoder.config.init_std), name
+
+
+@pytest.mark.gpu
+def test_a_checkpoint_on_a_gpu_equals_the_one_on_a_cpu(single: Path, sharded: Path) -> None:
+    for path in (single, sharded):
+        for dtype in ("float32", "bfloat16"):
+            want = decoder_slots(load_model(path, dtype=dtype))
+            for name, slot in decoder_slots(load_model(path, dtype=dtype, device="cuda")).items():
+                assert slot.target.is_cuda and torch.equal(slot.target.cpu(), want[name].target)
+
+
+@pytest.mark.gpu
+def test_dummy_weights_on_a_gpu_are_drawn_in_little_memory(
+    single: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((single / "config.json").read_text()) | {"vocab_size": 1 << 20}
+    (single / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(weights, "CHUNK_ELEMENTS", 1 << 20)
+
+    def draw(seed: int) -> Decoder:
+        return load_model(single, load_format="dummy", seed=seed, device="cuda", dtype="bfloat16")
+
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    first = draw(3)
+    held = torch.cuda.memory_allocated() - before
+    assert torch.cuda.max_memory_allocated() - before - held <= 10 * (1 << 20)
+    again, other = draw(3), draw(4)
+    assert torch.equal(first.embedding, again.embedding)
+    assert not torch.equal(first.embedding, other.embedding)
+    # no chunk repeats another
+    chunks = first.embedding.view(-1, 1 << 20).float()
+    assert len(chunks) == 32 and chunks.unique(dim=0).shape == chunks.shape
+    assert (chunks.std(dim=1) - first.config.init_std).abs().max() < 1e-3

@@ -8,6 +8,7 @@ into the projection behind it, and the kernel that reads the projection divides.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +19,23 @@ from ramify.models.decoder import Decoder
 from ramify.models.kernels.rms import is_interpreted
 from ramify.models.kernels.rope_store import rope_store
 from ramify.models.layers import DecoderLayer
-from ramify.models.products import Products
+from ramify.models.products import DenseProduct, Fp8Product, Product
+from ramify.models.quantise import quantise
 
+WEIGHTS = ("qkv", "out", "gate_up", "down")
 # (layer, q [rows, Hq, D], window) -> [rows, Hq, D]; K and V of the rows are in the pool already
 PoolAttendFn = Callable[[int, Tensor, int | None], Tensor]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer's settings and small tensors, and the products with its four weights."""
+
+    plain: DecoderLayer
+    qkv: Product
+    out: Product
+    gate_up: Product
+    down: Product
 
 
 class FusedDecoder:
@@ -32,22 +46,30 @@ class FusedDecoder:
     are not normalised yet, so a residual stream beyond about 1000 in its root mean square may
     overflow; bfloat16 and float32 have no such limit.
 
+    Args:
+        fp8_weights: round the layers' weights to float8_e4m3fn with a scale per output channel (see
+            quantise.py); embedding and head stay. `decoder` loses those weights, one at a time, and
+            is of no use by itself any more.
     Raises:
-        ConfigError: the decoder is not on a CUDA device.
+        ConfigError: the decoder is not on a CUDA device, or with `fp8_weights` not of 16 bit or on
+            a GPU without fp8.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
-        if decoder.device.type != "cuda" and not is_interpreted():
-            raise ConfigError(expected_got("device", "cuda", decoder.device))
+    def __init__(self, decoder: Decoder, *, fp8_weights: bool = False) -> None:
+        _check_device(decoder)
+        if fp8_weights:
+            _check_fp8(decoder)
         self.decoder = decoder
         self.config = decoder.config
-        self._products = Products(decoder.device)
-        self._layers: list[DecoderLayer] = []
+        head = decoder.head
+        self._head = DenseProduct(decoder.embedding.t() if head is None else head)
+        self._layers: list[_Layer] = []
         for layer in decoder.layers:
             assert isinstance(layer, DecoderLayer), "decoder.layers holds DecoderLayers"
             fold_norm(layer.input_norm, layer.qkv)
             fold_norm(layer.mlp_norm, layer.gate_up)
-            self._layers.append(layer)
+            products = (_product(layer, name, fp8_weights) for name in WEIGHTS)
+            self._layers.append(_Layer(layer, *products))
 
     @torch.inference_mode()
     def forward(
@@ -84,19 +106,17 @@ class FusedDecoder:
             pools = k_pool[index], v_pool[index]
             scales = [None if scale is None else scale[index] for scale in (k_scale, v_scale)]
             q = self._project(layer, x, positions, slots, *pools, *scales)
-            attention = attend(index, q, layer.window).flatten(1)
+            attention = attend(index, q, layer.plain.window).flatten(1)
             if logit_rows is not None and index == last:
                 # past the last attention, only the wanted rows matter
                 x, attention = x.index_select(0, logit_rows), attention.index_select(0, logit_rows)
-            self._add(x, attention, layer.out, layer.out_bias)
-            self._add(x, self._mlp(layer, x), layer.down, layer.down_bias)
+            self._add_attention_and_mlp(layer, x, attention)
         x = F.rms_norm(x, x.shape[-1:], self.decoder.norm, self.config.norm_eps)
-        head = self.decoder.head
-        return self._products.multiply(x, self.decoder.embedding.t() if head is None else head)
+        return self._head.of(x)
 
     def _project(
         self,
-        layer: DecoderLayer,
+        layer: _Layer,
         x: Tensor,
         positions: Tensor,
         slots: Tensor,
@@ -106,9 +126,10 @@ class FusedDecoder:
         v_scale: Tensor | None,
     ) -> Tensor:
         """Store K and V of the rows; returns their rotated queries [rows, Hq, D]."""
-        q = x.new_empty(len(x), layer.num_q_heads, layer.head_dim)
+        plain = layer.plain
+        q = x.new_empty(len(x), plain.num_q_heads, plain.head_dim)
         rope_store(
-            self._products.multiply(x, layer.qkv),
+            layer.qkv.of(x),
             x,
             positions,
             slots,
@@ -116,23 +137,24 @@ class FusedDecoder:
             k_pool=k_pool,
             v_pool=v_pool,
             rotary=self.decoder.rotary,
-            eps=layer.norm_eps,
-            bias=layer.qkv_bias,
-            qk_norm=layer.qk_norm,
+            eps=plain.norm_eps,
+            bias=plain.qkv_bias,
+            qk_norm=plain.qk_norm,
             k_scale=k_scale,
             v_scale=v_scale,
         )
         return q
 
-    def _add(self, x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        """x += rows @ weight + bias; in place, so that the product needs no copy of x before it."""
-        self._products.add(x, rows, weight)
-        if bias is not None:
-            x.add_(bias)
-
-    def _mlp(self, layer: DecoderLayer, x: Tensor) -> Tensor:
-        """The gated activation before its down projection: [rows, intermediate]."""
-        return self._products.gate(x, layer.gate_up, layer.gate_up_bias, layer.norm_eps)
+    def _add_attention_and_mlp(self, layer: _Layer, x: Tensor, attention: Tensor) -> None:
+        """Add both to the residual stream x [n, hidden], in place."""
+        plain = layer.plain
+        layer.out.add_to(x, attention)
+        if plain.out_bias is not None:
+            x.add_(plain.out_bias)
+        activation = layer.gate_up.gate(x, eps=plain.norm_eps, bias=plain.gate_up_bias)
+        layer.down.add_to(x, activation)
+        if plain.down_bias is not None:
+            x.add_(plain.down_bias)
 
 
 @torch.no_grad()
@@ -143,3 +165,27 @@ def fold_norm(norm: Tensor, weight: Tensor) -> None:
     # a float32 factor makes the product float32 too, without a float32 copy of the weight on a GPU
     weight.mul_(norm.float()[:, None])
     norm.fill_(1.0)
+
+
+def _product(layer: DecoderLayer, name: str, is_fp8: bool) -> Product:
+    weight: Tensor = getattr(layer, name)
+    if not is_fp8:
+        return DenseProduct(weight)
+    product = Fp8Product(quantise(weight))
+    layer.register_parameter(name, None)  # frees the weight before the next one is rounded
+    return product
+
+
+def _check_device(decoder: Decoder) -> None:
+    if decoder.device.type != "cuda" and not is_interpreted():
+        raise ConfigError(expected_got("device", "cuda", decoder.device))
+
+
+def _check_fp8(decoder: Decoder) -> None:
+    if decoder.dtype == torch.float32:
+        raise ConfigError(expected_got("dtype", "16 bit with fp8 weights", decoder.dtype))
+    if decoder.device.type == "cuda":
+        capability = torch.cuda.get_device_capability(decoder.device)
+        if capability < (8, 9):
+            expected = "compute capability 8.9 or more with fp8 weights"
+            raise ConfigError(expected_got("device", expected, ".".join(map(str, capability))))

@@ -1,67 +1,110 @@
-"""The products of a GPU step: rows times a weight, by the kernel that reads the weight fastest.
-
-With few rows a product takes as long as its weight takes to read. On a Hopper GPU our own kernel
-then begins to read before the rows are there; everything else is cuBLAS. A row's result does not
-depend on how many rows there are, as long as our kernel computes them.
-"""
+"""Products with a layer's weights as the fused decoder asks for them: 16 or 32 bit, or fp8."""
 
 from __future__ import annotations
+
+from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ramify.core.errors import BackendUnavailable
+from ramify.models.kernels import fp8_matmul as fp8
 from ramify.models.kernels.gated import gated
-from ramify.models.kernels.hopper.product import (
-    MAX_ROWS,
-    check_device,
-    gated_product,
-    product,
-    suits,
-)
+from ramify.models.kernels.hopper import product as hopper
+from ramify.models.kernels.widen import widen
+from ramify.models.quantise import Fp8Weight
 
 
-class Products:
-    """x @ weight and x @ weight added to something, for weights on one device."""
+class Product(Protocol):
+    """A weight [in, out] to multiply rows [n, in] with."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._own = True
-        self.reason = "few rows on a Hopper GPU"
-        try:
-            check_device(device)
-        except BackendUnavailable as unavailable:
-            self._own, self.reason = False, str(unavailable)
+    def of(self, rows: Tensor) -> Tensor:
+        """rows @ weight, a new tensor [n, out]."""
+        ...
 
-    def multiply(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """rows [n, in] @ weight [in, out]."""
-        if not self._is_ours(rows, weight):
-            return rows @ weight
-        out = rows.new_empty(len(rows), weight.shape[1])
-        product(rows, weight.t(), out, adds=False)
-        return out
+    def add_to(self, x: Tensor, rows: Tensor) -> None:
+        """x [n, out] += rows @ weight, in place."""
+        ...
 
-    def add(self, out: Tensor, rows: Tensor, weight: Tensor) -> None:
-        """out [n, out] += rows [n, in] @ weight [in, out]."""
-        if self._is_ours(rows, weight):
-            product(rows, weight.t(), out, adds=True)
-        else:
-            out.addmm_(rows, weight)
+    def gate(self, rows: Tensor, *, eps: float, bias: Tensor | None) -> Tensor:
+        """silu(g) * u [n, out / 2] of g, u = RMSNorm(rows) @ weight + bias, g the first half.
 
-    def gate(self, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
-        """silu(g) * u of g, u = RMSNorm(x) @ weight + bias; [n, inner].
-
-        Args:
-            x: [n, hidden].
-            weight: [hidden, 2 * inner], with the norm's weight folded in; g comes first.
-            bias: [2 * inner] or None.
-            eps: of the norm.
+        The norm's weight is folded into the product's; `eps` is the norm's.
         """
-        out = x.new_empty(len(x), weight.shape[1] // 2)
-        if bias is None and self._is_ours(x, weight):
-            gated_product(x, weight.t(), out, eps=eps)
-        else:
-            gated(self.multiply(x, weight), x, out=out, eps=eps, bias=bias)
+        ...
+
+
+class DenseProduct:
+    """Of few rows on a Hopper GPU by our own kernel, which reads the weight fastest; else cuBLAS.
+
+    A row's result does not depend on how many rows there are, as long as they are few.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+        is_whole = weight.shape[1] % 8 == 0 and hopper.suits(weight.t())
+        self._is_suitable = is_whole and is_hopper(weight.device)
+
+    def of(self, rows: Tensor) -> Tensor:
+        if not self._is_few(rows):
+            return rows @ self.weight
+        out = rows.new_empty(len(rows), self.weight.shape[1])
+        hopper.product(rows, self.weight.t(), out, adds=False)
         return out
 
-    def _is_ours(self, rows: Tensor, weight: Tensor) -> bool:
-        return self._own and 0 < len(rows) <= MAX_ROWS and suits(rows, weight.t())
+    def add_to(self, x: Tensor, rows: Tensor) -> None:
+        if self._is_few(rows):
+            hopper.product(rows, self.weight.t(), x, adds=True)
+        else:
+            x.addmm_(rows, self.weight)  # in place: elsewhere torch copies x before it multiplies
+
+    def gate(self, rows: Tensor, *, eps: float, bias: Tensor | None) -> Tensor:
+        if bias is not None or not self._is_few(rows):
+            return gate_after(self.of(rows), rows, eps=eps, bias=bias)
+        out = rows.new_empty(len(rows), self.weight.shape[1] // 2)
+        hopper.gated_product(rows, self.weight.t(), out, eps=eps)
+        return out
+
+    def _is_few(self, rows: Tensor) -> bool:
+        return self._is_suitable and 0 < len(rows) <= hopper.MAX_ROWS and hopper.suits(rows)
+
+
+class Fp8Product:
+    """Up to MAX_ROWS rows by a kernel that reads fp8; more by a widened copy, made every time.
+
+    One step at a time: the products of a weight share its counters.
+    """
+
+    def __init__(self, weight: Fp8Weight) -> None:
+        self.weight = weight
+        size = fp8.num_counters(len(weight.scale))
+        self._counters = torch.zeros(size, dtype=torch.int32, device=weight.data.device)
+
+    def of(self, rows: Tensor) -> Tensor:
+        if len(rows) > fp8.MAX_ROWS:
+            return rows @ widen(self.weight, rows.dtype)
+        out = rows.new_empty(len(rows), len(self.weight.scale))
+        fp8.fp8_matmul(rows.contiguous(), self.weight, self._counters, out=out)
+        return out
+
+    def add_to(self, x: Tensor, rows: Tensor) -> None:
+        if len(rows) > fp8.MAX_ROWS:
+            x.addmm_(rows, widen(self.weight, rows.dtype))
+        else:
+            fp8.fp8_matmul(rows.contiguous(), self.weight, self._counters, out=x, is_residual=True)
+
+    def gate(self, rows: Tensor, *, eps: float, bias: Tensor | None) -> Tensor:
+        return gate_after(self.of(rows), rows, eps=eps, bias=bias)
+
+
+def gate_after(gate_up: Tensor, rows: Tensor, *, eps: float, bias: Tensor | None) -> Tensor:
+    """The gated activation of a product that was made by itself."""
+    out = rows.new_empty(len(rows), gate_up.shape[1] // 2)
+    gated(gate_up, rows, out=out, eps=eps, bias=bias)
+    return out
+
+
+@cache
+def is_hopper(device: torch.device) -> bool:
+    """Whether kernels for sm_90a run there and can be compiled."""
+    return hopper.is_available(device)

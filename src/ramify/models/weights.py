@@ -17,6 +17,8 @@ from ramify.models.fields import ConfigFields, read_json_object
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+# on a GPU, random numbers are drawn so many at a time: 256 MiB in float32
+CHUNK_ELEMENTS = 1 << 26
 # buffers that early Llama checkpoints saved; they follow from config.json
 DERIVED = re.compile(
     r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)"
@@ -35,7 +37,7 @@ def load_weights(decoder: Decoder, model_dir: Path) -> None:
     shards, listing = _list_shards(model_dir)
     filled: set[str] = set()
     for path, promised in shards.items():
-        filled |= _load_file(path, promised, slots, is_tied=decoder.config.is_tied)
+        filled |= _load_file(path, promised, slots, decoder)
     missing = sorted(slots.keys() - filled)
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -78,11 +80,13 @@ def _other_weights(model_dir: Path) -> str:
 
 
 def _load_file(
-    path: Path, promised: set[str], slots: dict[str, Slot], *, is_tied: bool
+    path: Path, promised: set[str], slots: dict[str, Slot], decoder: Decoder
 ) -> set[str]:
     """Copy every tensor of one file; returns their names."""
+    is_tied = decoder.config.is_tied
     try:
-        with safe_open(path, framework="pt") as file:
+        # tensors come onto the device as they are, which then converts them faster than the host
+        with safe_open(path, framework="pt", device=_device_name(decoder.device)) as file:
             names = set(file.keys())
             for name in sorted(promised - names):
                 raise ConfigError(expected_got(str(path), f"tensor {name}", "no such tensor"))
@@ -96,6 +100,13 @@ def _load_file(
     except (SafetensorError, OSError) as error:
         raise ConfigError(expected_got(str(path), "a safetensors file", error)) from error
     return wanted
+
+
+def _device_name(device: torch.device) -> str:
+    """With its number: without one, safetensors means the first GPU, and torch the current one."""
+    if device.type == "cuda" and device.index is None:
+        return f"cuda:{torch.cuda.current_device()}"
+    return str(device)
 
 
 def _is_redundant(name: str, is_tied: bool) -> bool:
@@ -117,13 +128,22 @@ def fill_random(decoder: Decoder, seed: int) -> None:
     Each tensor draws in float32 from a generator of its own, seeded by (seed, name): the same seed
     gives the same weights, rounded to the decoder's dtype, on any device of one kind.
     """
-    device = decoder.device
-    generator = torch.Generator(device)
+    generator = torch.Generator(decoder.device)
     for name, slot in decoder_slots(decoder).items():
         if name.endswith("norm.weight"):
             slot.target.fill_(1.0)
             continue
         # a CPU generator heeds 32 bits of its seed: all of them have to carry both
         generator.manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
-        noise = torch.randn(slot.shape, generator=generator, device=device, dtype=torch.float32)
-        slot.target.copy_(noise * decoder.config.init_std)
+        for part in _parts(slot.target):
+            noise = torch.randn(
+                part.shape, generator=generator, device=part.device, dtype=torch.float32
+            )
+            part.copy_(noise.mul_(decoder.config.init_std))
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """What is drawn at once: everything on a CPU, where memory is no concern; else some rows."""
+    if tensor.device.type == "cpu":
+        return (tensor,)
+    return tensor.split(max(1, CHUNK_ELEMENTS * len(tensor) // tensor.numel()))

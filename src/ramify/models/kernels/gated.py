@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language.extra.cuda import gdc_wait
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from ramify.models.kernels.rms import block_x, inverse_rms, launch_options
 
@@ -31,20 +31,28 @@ def gated_kernel(
 ):  # fmt: skip
     """One program: some columns of one row."""
     if PDL:
+        gdc_launch_dependents()
         gdc_wait()
     row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * (BLOCKS * BLOCK) + tl.arange(0, BLOCK)
+    gate_ptr = gate_up_ptr + row * (2 * INNER)
+    # loads go out before they are waited for: these before the sum over x, others a block ahead
+    gate = tl.load(gate_ptr + column, mask=column < INNER, other=0.0)
+    up = tl.load(gate_ptr + INNER + column, mask=column < INNER, other=0.0)
     scale = inverse_rms(x_ptr + row * HIDDEN, eps, HIDDEN, BLOCK_X)
     for block in range(BLOCKS):
-        column = (tl.program_id(1) * BLOCKS + block) * BLOCK + tl.arange(0, BLOCK)
-        mask = column < INNER
-        src = gate_up_ptr + row * (2 * INNER) + column
-        gate = tl.load(src, mask=mask, other=0.0).to(tl.float32) * scale
-        up = tl.load(src + INNER, mask=mask, other=0.0).to(tl.float32) * scale
+        mask, next_column = column < INNER, column + BLOCK
+        next_mask = (next_column < INNER) & (block + 1 < BLOCKS)
+        next_gate = tl.load(gate_ptr + next_column, mask=next_mask, other=0.0)
+        next_up = tl.load(gate_ptr + INNER + next_column, mask=next_mask, other=0.0)
+        gate = gate.to(tl.float32) * scale
+        up = up.to(tl.float32) * scale
         if bias_ptr is not None:
             gate += tl.load(bias_ptr + column, mask=mask, other=0.0).to(tl.float32)
             up += tl.load(bias_ptr + INNER + column, mask=mask, other=0.0).to(tl.float32)
         out = gate / (1.0 + tl.exp(-gate)) * up
         tl.store(out_ptr + row * INNER + column, out.to(out_ptr.dtype.element_ty), mask=mask)
+        gate, up, column = next_gate, next_up, next_column
 
 
 def gated(gate_up: Tensor, x: Tensor, *, out: Tensor, eps: float, bias: Tensor | None) -> None:

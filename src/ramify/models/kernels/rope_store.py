@@ -15,13 +15,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language.extra.cuda import gdc_wait
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from ramify.models.kernels.rms import block_x, inverse_rms, launch_options
 
 # up to this many rows a row's heads are spread over programs, which all read x
 FEW_ROWS = 64
 FP8_MAX = tl.constexpr(448.0)
+
+
+@triton.jit
+def _load_halves(ptr, head, offs, mask, HEAD_DIM: tl.constexpr):
+    """Both halves of some heads in float32, zeros where masked: [BLOCK_H, BLOCK_HALF] twice."""
+    src = ptr + head[:, None] * HEAD_DIM + offs[None, :]
+    first = tl.load(src, mask=mask, other=0.0).to(tl.float32)
+    return first, tl.load(src + HEAD_DIM // 2, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -54,6 +62,7 @@ def rope_store_kernel(
 ):  # fmt: skip
     """One program: some heads of one row."""
     if PDL:
+        gdc_launch_dependents()
         gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     num_qk_heads: tl.constexpr = NUM_Q_HEADS + NUM_KV_HEADS
@@ -65,17 +74,21 @@ def rope_store_kernel(
     cos = tl.load(table, mask=mask_d, other=0.0).to(tl.float32)[None, :]
     sin = tl.load(table + half, mask=mask_d, other=0.0).to(tl.float32)[None, :]
     slot = tl.load(slot_ptr + row)
+    head = tl.program_id(1) * (BLOCKS * BLOCK_H) + tl.arange(0, BLOCK_H)
+    mask = (head < num_heads)[:, None] & mask_d[None, :]
+    qkv = qkv_ptr + row * (num_heads * HEAD_DIM)
+    # loads go out before they are waited for: these before the sum over x, others a block ahead
+    first, second = _load_halves(qkv, head, offs, mask, HEAD_DIM)
     scale = inverse_rms(x_ptr + row * HIDDEN, eps, HIDDEN, BLOCK_X)
-    for block in range(BLOCKS):
-        head = (tl.program_id(1) * BLOCKS + block) * BLOCK_H + tl.arange(0, BLOCK_H)
-        mask = (head < num_heads)[:, None] & mask_d[None, :]
-        place = head[:, None] * HEAD_DIM + offs[None, :]
-        src = qkv_ptr + row * (num_heads * HEAD_DIM) + place
-        first = tl.load(src, mask=mask, other=0.0).to(tl.float32) * scale
-        second = tl.load(src + half, mask=mask, other=0.0).to(tl.float32) * scale
+    for _ in range(BLOCKS):
+        next_mask = (head + BLOCK_H < num_heads)[:, None] & mask_d[None, :]
+        next_first, next_second = _load_halves(qkv, head + BLOCK_H, offs, next_mask, HEAD_DIM)
+        first *= scale
+        second *= scale
         if bias_ptr is not None:
-            first += tl.load(bias_ptr + place, mask=mask, other=0.0).to(tl.float32)
-            second += tl.load(bias_ptr + place + half, mask=mask, other=0.0).to(tl.float32)
+            bias_first, bias_second = _load_halves(bias_ptr, head, offs, mask, HEAD_DIM)
+            first += bias_first
+            second += bias_second
         is_v = (head >= num_qk_heads) & (head < num_heads)
         _store_pool(v_ptr, v_slot, v_head, v_scale_ptr, v_scale_head,
                     slot, head - num_qk_heads, offs, mask, is_v, first, second, half)  # fmt: skip
@@ -83,19 +96,19 @@ def rope_store_kernel(
             square = tl.sum(first * first + second * second, axis=1) / HEAD_DIM
             normed = tl.rsqrt(square + eps)[:, None]
             mask_qk = mask & (head < num_qk_heads)[:, None]
-            weight = tl.load(norm_ptr + place, mask=mask_qk, other=0.0).to(tl.float32)
-            first *= normed * weight
-            weight = tl.load(norm_ptr + place + half, mask=mask_qk, other=0.0).to(tl.float32)
-            second *= normed * weight
+            weight_first, weight_second = _load_halves(norm_ptr, head, offs, mask_qk, HEAD_DIM)
+            first *= normed * weight_first
+            second *= normed * weight_second
         turned = first * cos - second * sin
         second = second * cos + first * sin
         is_k = (head >= NUM_Q_HEADS) & (head < num_qk_heads)
         _store_pool(k_ptr, k_slot, k_head, k_scale_ptr, k_scale_head,
                     slot, head - NUM_Q_HEADS, offs, mask, is_k, turned, second, half)  # fmt: skip
-        dst = q_ptr + row * (NUM_Q_HEADS * HEAD_DIM) + place
+        dst = q_ptr + row * (NUM_Q_HEADS * HEAD_DIM) + head[:, None] * HEAD_DIM + offs[None, :]
         mask_q = mask & (head < NUM_Q_HEADS)[:, None]
         tl.store(dst, turned.to(q_ptr.dtype.element_ty), mask=mask_q)
         tl.store(dst + half, second.to(q_ptr.dtype.element_ty), mask=mask_q)
+        first, second, mask, head = next_first, next_second, next_mask, head + BLOCK_H
 
 
 def rope_store(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -13,6 +14,8 @@ from torch import Tensor
 from ramify.attention.backends.nvrtc import CudaKernel, bindings, checked, compile_cubin
 from ramify.attention.kernels.hopper.source import ORDER
 from ramify.core.errors import BackendUnavailable
+
+logger = logging.getLogger(__name__)
 
 ARCH = "sm_90a"
 MAX_SHARED_BYTES = 227 << 10
@@ -147,22 +150,26 @@ def _compiled(variant: ProductKernel, device: int) -> CudaKernel:
     return CudaKernel(cubin, "product", variant.shared_bytes, cluster=variant.split)
 
 
-def check_device(device: torch.device) -> None:
-    """Raise BackendUnavailable where the kernel cannot run."""
+def is_available(device: torch.device) -> bool:
+    """Whether the kernel runs there and can be compiled."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
-        raise BackendUnavailable("hopper products", f"expected a Hopper GPU, got {device}")
-    bindings("nvrtc")
+        return False
+    try:
+        bindings("nvrtc")
+    except BackendUnavailable as unavailable:
+        logger.warning("products are left to cuBLAS: %s", unavailable)
+        return False
+    return True
 
 
-def suits(x: Tensor, weight: Tensor) -> bool:
-    """Whether x [M, K] and weight [N, K] can be multiplied, but for M."""
+def suits(matrix: Tensor) -> bool:
+    """Whether the kernel can read x [M, K] or weight [N, K]."""
     return (
-        x.dtype == weight.dtype
-        and x.dtype in (torch.bfloat16, torch.float16)
-        and x.stride(1) == weight.stride(1) == 1
-        and x.shape[1] % (STEP * MAX_SPLIT) == 0
-        and len(weight) % 4 == 0
-        and all(m.data_ptr() % 16 == 0 and m.stride(0) % 8 == 0 for m in (x, weight))
+        matrix.dtype in (torch.bfloat16, torch.float16)
+        and matrix.stride(1) == 1
+        and matrix.shape[1] % (STEP * MAX_SPLIT) == 0
+        and matrix.data_ptr() % 16 == 0
+        and matrix.stride(0) % 8 == 0
     )
 
 

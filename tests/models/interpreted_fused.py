@@ -1,8 +1,8 @@
 """The fused decoder and its kernels in Triton's interpreter.
 
 Not collected by itself: test_fused.py runs it in a process of its own with TRITON_INTERPRET=1,
-which has to be set before the kernels are imported. A program costs about a hundredth of a second,
-so shapes are small. float16 and float32 only, as everywhere in the interpreter.
+which has to be set before the kernels are imported. float16 and float32 only: the interpreter
+multiplies bfloat16 wrongly. A program costs about a hundredth of a second, so shapes are small.
 """
 
 from __future__ import annotations
