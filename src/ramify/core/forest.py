@@ -156,10 +156,10 @@ class Forest:
         """[Q] position of each row's own token on its path; -1 where the row sees nothing."""
         return self._order.row_position
 
-    @cached_property
+    @property
     def ordered_position(self) -> IntArray:
         """[Q] the same in depth-first order of the rows."""
-        return self.row_position[self.row_order]
+        return self._order.ordered_position
 
     @property
     def row_lo(self) -> IntArray:
@@ -198,7 +198,7 @@ class Forest:
     @cached_property
     def path_tokens(self) -> int:
         """Tokens read when every row reads its own path."""
-        return int(self.path_len.sum())
+        return int(self.row_position.sum()) + self.num_rows
 
     @cached_property
     def unique_tokens(self) -> int:

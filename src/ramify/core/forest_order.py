@@ -36,23 +36,23 @@ class ForestOrder(NamedTuple):
     row_order: IntArray  # [Q]
     row_position: IntArray  # [Q]
     ordered_len: IntArray  # [Q] query_len of the ordered rows
+    ordered_position: IntArray  # [Q] row_position of the ordered rows
 
 
 def has_cycle(parent: npt.NDArray[np.int32]) -> bool:
     """Whether following parents from some node never reaches a root (parent -1)."""
-    return len(_walk(parent)[0]) < len(parent)
+    nodes = np.empty((4, len(parent)), np.int64)
+    return _walk(parent, np.zeros(len(parent), np.int64), *nodes) < len(parent)
 
 
 def order_forest(
     parent: npt.NDArray[np.int32], length: IntArray, query_node: IntArray, query_len: IntArray
 ) -> ForestOrder:
     """Everything that is one pass over nodes or rows; the arrays are those of a `Forest`."""
-    length, query_node, query_len = _plain(length), _plain(query_node), _plain(query_len)
-    order, rank, end = _walk(parent)
-    assert len(order) == len(parent), "parents form a cycle"
-    start = _starts(order, parent, length)
-    rows = _order_rows(rank, end, start, length, query_node, query_len)
-    return ForestOrder(order, rank, start, *rows)
+    nodes = np.empty((8, len(parent)), np.int64)
+    rows = np.empty((4, len(query_node)), np.int64)
+    _order(parent, _plain(length), _plain(query_node), _plain(query_len), nodes, rows)
+    return ForestOrder(*nodes, *rows)
 
 
 def first_rows(order: ForestOrder, node: IntArray, offset: IntArray) -> IntArray:
@@ -84,8 +84,34 @@ def _plain(values: IntArray) -> IntArray:
 
 
 @njit
-def _walk(parent: npt.NDArray[np.int32]) -> tuple[IntArray, IntArray, IntArray]:
-    """Nodes in preorder (those that a root leads to), the place of each, the end of its subtree."""
+def _order(
+    parent: npt.NDArray[np.int32],
+    length: IntArray,
+    query_node: IntArray,
+    query_len: IntArray,
+    nodes: IntArray,
+    rows: IntArray,
+) -> None:
+    """Fill the fields of `ForestOrder`: `nodes` [8, N] and `rows` [4, Q], in their order."""
+    order, rank, start = nodes[0], nodes[1], nodes[2]
+    end = np.empty(len(parent), np.int64)
+    assert _walk(parent, length, order, rank, start, end) == len(parent), "parents form a cycle"
+    _order_rows(rank, end, start, length, query_node, query_len, nodes[3:], rows)
+
+
+@njit
+def _walk(
+    parent: npt.NDArray[np.int32],
+    length: IntArray,
+    order: IntArray,
+    rank: IntArray,
+    start: IntArray,
+    end: IntArray,
+) -> int:
+    """Nodes in preorder, the place of each, tokens before it, the end of its subtree.
+
+    Returns the nodes that a root leads to: fewer than all if there is a cycle.
+    """
     num_nodes = len(parent)
     child = np.full(num_nodes + 1, -1)  # first child of each node, at last the first root
     sibling = np.empty(num_nodes, np.int64)
@@ -96,12 +122,11 @@ def _walk(parent: npt.NDArray[np.int32]) -> tuple[IntArray, IntArray, IntArray]:
             above = num_nodes
         sibling[node] = child[above]
         child[above] = node
-    order = np.empty(num_nodes, np.int64)
-    rank = np.empty(num_nodes, np.int64)
-    end = np.empty(num_nodes, np.int64)
     place = 0
     node = child[num_nodes]
     while node >= 0:
+        above = parent[node]
+        start[node] = start[above] + length[above] if above >= 0 else 0
         order[place], rank[node] = node, place
         place += 1
         if child[node] >= 0:
@@ -115,18 +140,7 @@ def _walk(parent: npt.NDArray[np.int32]) -> tuple[IntArray, IntArray, IntArray]:
                 end[node] = place
         if node >= 0:
             node = sibling[node]
-    return order[:place], rank, end
-
-
-@njit
-def _starts(order: IntArray, parent: npt.NDArray[np.int32], length: IntArray) -> IntArray:
-    """Tokens before each node on its path."""
-    start = np.zeros(len(order), np.int64)
-    for node in order:
-        above = parent[node]
-        if above >= 0:
-            start[node] = start[above] + length[above]
-    return start
+    return place
 
 
 @njit
@@ -137,12 +151,15 @@ def _order_rows(
     length: IntArray,
     query_node: IntArray,
     query_len: IntArray,
-) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]:
-    """The fields of `ForestOrder` from row_lo on."""
+    intervals: IntArray,
+    rows: IntArray,
+) -> None:
+    """Fill the fields of `ForestOrder` from row_lo on."""
     num_nodes, num_rows = len(rank), len(query_node)
+    lo, own_hi, hi, own_seen, seen = intervals
+    row_order, position, ordered_len, ordered_position = rows
     before = np.zeros(num_nodes + 1, np.int64)  # rows of nodes that precede a place
-    own_seen = np.zeros(num_nodes, np.int64)
-    position = np.empty(num_rows, np.int64)
+    own_seen[:] = 0
     for row in range(num_rows):
         node = query_node[row]
         assert 0 <= node < num_nodes, "a row's node does not exist"
@@ -152,22 +169,21 @@ def _order_rows(
     for place in range(num_nodes):
         before[place + 1] += before[place]
 
-    row_order = np.empty(num_rows, np.int64)
     free = before.copy()
     for row in range(num_rows):
         place = rank[query_node[row]]
         row_order[free[place]] = row
         free[place] += 1
 
-    lo, own_hi, hi = np.empty_like(rank), np.empty_like(rank), np.empty_like(rank)
-    seen = np.empty(num_nodes, np.int64)
     for node in range(num_nodes):
         place = rank[node]
         lo[node], own_hi[node], hi[node] = before[place], before[place + 1], before[end[node]]
         if own_hi[node] > lo[node] + 1:
             _sort_rows(row_order[lo[node] : own_hi[node]], query_len)
         seen[node] = length[node] if hi[node] > own_hi[node] else own_seen[node]
-    return lo, own_hi, hi, own_seen, seen, row_order, position, query_len[row_order]
+    for place in range(num_rows):
+        row = row_order[place]
+        ordered_len[place], ordered_position[place] = query_len[row], position[row]
 
 
 @njit
@@ -201,9 +217,13 @@ def _first_rows(
 ) -> IntArray:
     assert len(node) == len(offset), "nodes and offsets differ in number"
     first = np.empty(len(node), np.int64)
+    last = len(ordered_len) - 1
     for index in range(len(node)):
         assert 0 <= node[index] < len(row_lo), "a token's node does not exist"
         lo, hi = row_lo[node[index]], own_hi[node[index]]
+        # as a rule the first own row sees the token, or there is none: a guess that rarely fails
+        if last >= 0 and ordered_len[min(lo, last)] > offset[index]:
+            hi = lo
         while lo < hi:
             middle = (lo + hi) // 2
             if ordered_len[middle] > offset[index]:

@@ -12,6 +12,8 @@ LeanAttention, Sanovar et al. 2025 (arXiv 2405.10480), equal spans.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ramify.attention.plan.cost import Tuning
@@ -21,6 +23,15 @@ from ramify.attention.plan.plan import AttentionPlan, plan_from_pieces
 from ramify.attention.plan.spans import STEP, Lists, Spans, cut_spans
 from ramify.core.forest import Forest
 from ramify.core.jit import njit
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tiles:
+    """T intervals of ordered rows, and for each the pieces that its rows see."""
+
+    edges: IntArray  # [T + 1]
+    lists: Lists
+    most_rows: int  # of a tile
 
 
 def plan_fused(
@@ -34,24 +45,22 @@ def plan_fused(
     heads = heads or HeadShape(num_q_heads=32, num_kv_heads=8, head_dim=128, itemsize=2)
     tuning = tuning or Tuning()
     pieces = visible_pieces(forest)
-    lo, hi = forest.first_row(pieces.node, pieces.offset), forest.row_hi[pieces.node]
-    best: tuple[IntArray, Lists, Spans] | None = None
+    first_row = forest.first_row(pieces.node, pieces.offset)
+    best: tuple[Tiles, Spans] | None = None
     for packed_rows in _tile_sizes(forest.num_rows * heads.group, tuning):
-        edges = row_tiles(forest, pieces, lo, hi, max(1, packed_rows // heads.group), tuning)
-        lists = _lists(forest, pieces, lo, hi, edges)
-        is_wide = bool((np.diff(edges) * heads.group * 2 > tuning.packed_rows).any())
-        spans = cut_spans(lists, tuning, is_wide=is_wide)
-        if best is None or spans.predicted_us < best[2].predicted_us:
-            best = edges, lists, spans
+        tiles = row_tiles(forest, pieces, first_row, max(1, packed_rows // heads.group), tuning)
+        is_wide = tiles.most_rows * heads.group * 2 > tuning.packed_rows
+        spans = cut_spans(tiles.lists, tuning, is_wide=is_wide)
+        if best is None or spans.predicted_us < best[1].predicted_us:
+            best = tiles, spans
     assert best is not None
-    edges, lists, spans = best
-    tile = spans.item_list[spans.item]
+    tiles, spans = best
     return plan_from_pieces(
         forest,
         "fused",
-        spans.pieces(lists, pieces),
+        spans.pieces(tiles.lists, pieces),
         spans.item,
-        row_range=(edges[tile], edges[tile + 1]),
+        row_range=(tiles.edges[spans.item_list], tiles.edges[spans.item_list + 1]),
         item_worker=spans.item_worker,
     )
 
@@ -64,24 +73,26 @@ def _tile_sizes(packed_rows: int, tuning: Tuning) -> list[int]:
 
 
 def row_tiles(
-    forest: Forest, pieces: Pieces, lo: IntArray, hi: IntArray, most: int, tuning: Tuning
-) -> IntArray:
-    """[T + 1] edges of the row tiles: the cut that re-reads least, counting tiles as units.
+    forest: Forest, pieces: Pieces, first_row: IntArray, most: int, tuning: Tuning
+) -> Tiles:
+    """The cut into row tiles that re-reads least, counting tiles as units, and their lists.
 
     With fixed cuts no tile holds rows of two trees, so a tree's tiles do not depend on others.
 
     Args:
+        first_row: per piece, the first ordered row that sees it.
         most: rows of a tile.
     """
     costs = tuning.costs
     walls = np.zeros(forest.num_rows + 1, dtype=np.bool_)
     if tuning.fixed_cuts is not None:
         walls[forest.row_lo[forest.parent < 0]] = True
-    return _row_tiles(
-        forest.num_rows,
-        lo,
-        hi,
-        pieces.length,
+    edges, indptr, columns, most_rows = _tile(
+        (pieces.node, pieces.offset, pieces.length),
+        first_row,
+        forest.row_hi,
+        forest.node_start,
+        forest.ordered_position,
         most,
         _exact(costs.reread_us / STEP),
         _exact(costs.masked_part * costs.step_us / STEP),
@@ -89,6 +100,14 @@ def row_tiles(
         walls,
         tuning.fixed_cuts is not None,
     )
+    lists = Lists(
+        indptr=indptr,
+        piece=columns[0],
+        length=columns[1],
+        is_reread=columns[2],
+        half=columns[3],
+    )
+    return Tiles(edges=edges, lists=lists, most_rows=most_rows)
 
 
 def _exact(us: float) -> float:
@@ -97,24 +116,47 @@ def _exact(us: float) -> float:
 
 
 @njit
-def _row_tiles(  # type: ignore[no-untyped-def]
-    num_rows, lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed
+def _tile(  # type: ignore[no-untyped-def]
+    pieces, lo, row_hi, node_start, position, most, token_us, masked_us, tile_us, walls, is_fixed
 ):
+    """Edges of the tiles, indptr and columns of their lists, rows of the largest tile."""
+    node, offset, length = pieces
+    hi, begins = np.empty_like(lo), np.empty_like(lo)
+    for i in range(len(lo)):
+        hi[i], begins[i] = row_hi[node[i]], node_start[node[i]] + offset[i]
+    edges = _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed)
+    indptr = np.zeros(len(edges), dtype=np.int64)
+    columns = np.empty((4, _count_entries(lo, hi, edges)), dtype=np.int64)
+    _fill_entries(lo, hi, length, begins, position, edges, columns, indptr)
+    most_rows = 0
+    for t in range(len(edges) - 1):
+        most_rows = max(most_rows, edges[t + 1] - edges[t])
+    return edges, indptr, columns, most_rows
+
+
+@njit
+def _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed):  # type: ignore[no-untyped-def]
+    num_rows = len(walls) - 1
     shared = np.zeros(num_rows + 1)  # tokens that the rows before and after an edge both see
     private = np.zeros(num_rows + 1)  # tokens that only the row before an edge sees
     for i in range(len(lo)):
-        if hi[i] - lo[i] > 1:
-            shared[lo[i] + 1] += length[i]
-            shared[hi[i]] -= length[i]
-        else:
-            private[hi[i]] += length[i]
-    shared = np.cumsum(shared)
-    if not is_fixed:
+        # no branch: which pieces a single row sees is as good as random
+        together = length[i] * (hi[i] - lo[i] > 1)
+        shared[lo[i] + 1] += together
+        shared[hi[i]] -= together
+        private[hi[i]] += length[i] - together
+    num_gaps = 0  # edges between rows that share nothing
+    for edge in range(1, num_rows + 1):
+        shared[edge] += shared[edge - 1]
+        private[edge] += private[edge - 1]
+        num_gaps += shared[edge] == 0
+    if not is_fixed and num_gaps > 1:  # the last edge is one
         _part_strangers(lo, length, shared, tile_us / masked_us if masked_us > 0 else np.inf, walls)
     # private tokens are masked in a tile of several rows: what a tile costs beyond its edge is
     # masked_us * (private[end] - private[start]), with private summed up to each edge
-    private = np.cumsum(private) * masked_us
+    private *= masked_us
     least = np.zeros(num_rows + 1)
+    ahead = np.zeros(num_rows + 1)  # least - private
     begin = np.zeros(num_rows + 1, dtype=np.int64)
     # starts that may still begin the best tile, by rising row and cost; of equals the first stays,
     # since longer tiles are fewer tiles
@@ -124,9 +166,7 @@ def _row_tiles(  # type: ignore[no-untyped-def]
         start = end - 1
         if walls[start]:
             front = back
-        while back > front and (
-            least[queue[back - 1]] - private[queue[back - 1]] > least[start] - private[start]
-        ):
+        while back > front and ahead[queue[back - 1]] > ahead[start]:
             back -= 1
         queue[back] = start
         back += 1
@@ -134,11 +174,11 @@ def _row_tiles(  # type: ignore[no-untyped-def]
             front += 1
         edge = shared[end] * token_us if end < num_rows else 0.0
         at = queue[front]
-        together = least[at] + private[end] - private[at]
+        together = ahead[at] + private[end]
         if at == start or least[start] < together:  # a row alone is never masked
-            begin[end], least[end] = start, least[start] + tile_us + edge
-        else:
-            begin[end], least[end] = at, together + tile_us + edge
+            at, together = start, least[start]
+        begin[end], least[end] = at, together + tile_us + edge
+        ahead[end] = least[end] - private[end]
     edges = np.empty(num_rows + 1, dtype=np.int64)
     count, row = 0, num_rows
     while row > 0:
@@ -170,22 +210,6 @@ def _part_strangers(lo, length, shared, worth, walls):  # type: ignore[no-untype
             before = row
 
 
-def _lists(forest: Forest, pieces: Pieces, lo: IntArray, hi: IntArray, edges: IntArray) -> Lists:
-    """Each tile's entries in depth-first order, cut off after the last token a row of it sees."""
-    begins = forest.node_start[pieces.node] + pieces.offset
-    room = _count_entries(lo, hi, edges)
-    columns = np.empty((4, room), dtype=np.int64)
-    indptr = np.zeros(len(edges), dtype=np.int64)
-    _fill_entries(lo, hi, pieces.length, begins, forest.ordered_position, edges, columns, indptr)
-    return Lists(
-        indptr=indptr,
-        piece=columns[0],
-        length=columns[1],
-        is_reread=columns[2],
-        half=columns[3],
-    )
-
-
 @njit
 def _count_entries(lo, hi, edges):  # type: ignore[no-untyped-def]
     tile = np.empty(edges[-1], dtype=np.int64)
@@ -199,6 +223,7 @@ def _count_entries(lo, hi, edges):  # type: ignore[no-untyped-def]
 
 @njit
 def _fill_entries(lo, hi, length, begins, position, edges, out, indptr):  # type: ignore[no-untyped-def]
+    """Each tile's entries in depth-first order, cut off after the last token a row of it sees."""
     # pieces come by rising lo, so those still open are a list that shrinks, and grows at its end
     still = np.empty(len(lo), dtype=np.int64)
     num_open, after, count = 0, 0, 0
@@ -206,22 +231,21 @@ def _fill_entries(lo, hi, length, begins, position, edges, out, indptr):  # type
         first, end = edges[t], edges[t + 1]
         kept = 0
         for j in range(num_open):
-            if hi[still[j]] > first:
-                still[kept] = still[j]
-                kept += 1
+            still[kept] = still[j]
+            kept += hi[still[j]] > first
         num_open = kept
         while after < len(lo) and lo[after] < end:
             still[num_open] = after
             num_open += 1
             after += 1
+        middle = (first + end + 1) // 2
         for j in range(num_open):
             piece = still[j]
             # the last row of the tile sees most
             seen = position[min(hi[piece], end) - 1] + 1 - begins[piece]
             out[0, count] = piece
             out[1, count] = min(length[piece], seen)
-            out[2, count] = 1 if lo[piece] < first else 0
-            middle = (first + end + 1) // 2
-            out[3, count] = 1 if hi[piece] <= middle else 2 if lo[piece] >= middle else 0
+            out[2, count] = lo[piece] < first
+            out[3, count] = (hi[piece] <= middle) + 2 * (lo[piece] >= middle)
             count += 1
         indptr[t + 1] = count

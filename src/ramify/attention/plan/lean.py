@@ -36,13 +36,12 @@ def plan_lean(forest: Forest, tuning: Tuning | None = None) -> AttentionPlan:
     # equal tiles: what a unit costs beside them is not weighed
     even = replace(tuning, costs=replace(tuning.costs, unit_us=0.0))
     spans = cut_spans(lists, even, is_wide=False)
-    of_item = spans.item_list[spans.item]
-    rows = (forest.row_lo[tips][of_item], forest.own_hi[tips][of_item])
+    of_item = tips[spans.item_list]
     return plan_from_pieces(
         forest,
         "lean",
         spans.pieces(lists, pieces),
         spans.item,
-        row_range=rows,
+        row_range=(forest.row_lo[of_item], forest.own_hi[of_item]),
         item_worker=spans.item_worker,
     )

@@ -28,7 +28,7 @@ def plan_per_branch(forest: Forest, tuning: Tuning | None = None) -> AttentionPl
     With fixed cuts the parts have so many tokens each, for paths of any length.
     """
     tips, pieces, item = paths_of_tips(forest)
-    rows = (forest.row_lo[tips][item], forest.own_hi[tips][item])
+    rows = (forest.row_lo[tips], forest.own_hi[tips])
     if tuning is None or not len(tips):
         return plan_from_pieces(forest, "per_branch", pieces, item, row_range=rows)
     total = np.bincount(item, weights=pieces.length, minlength=len(tips)).astype(np.int64)
@@ -43,7 +43,7 @@ def plan_per_branch(forest: Forest, tuning: Tuning | None = None) -> AttentionPl
     cut, source, number = cut_in_blocks(pieces, start, block[item])
     of = item[source]
     new = (np.diff(of, prepend=-1) != 0) | (np.diff(number, prepend=-1) != 0)
-    rows = (rows[0][source], rows[1][source])
+    rows = (rows[0][of[new]], rows[1][of[new]])
     return plan_from_pieces(forest, "per_branch", cut, np.cumsum(new) - 1, row_range=rows)
 
 

@@ -35,12 +35,19 @@ class Pieces:
 def visible_pieces(forest: Forest) -> Pieces:
     """Every token that some row sees, once, as runs in depth-first order."""
     nodes = forest.node_order
-    return runs_of_nodes(forest, nodes, forest.visible_len[nodes])[0]
+    # every node comes once, so there is room for every run
+    return _runs(forest, nodes, forest.visible_len[nodes], len(forest.run_begin))[0]
 
 
 def runs_of_nodes(forest: Forest, nodes: IntArray, limit: IntArray) -> tuple[Pieces, IntArray]:
     """The runs of the first `limit[i]` tokens of `nodes[i]`, in order, and for each its i."""
     room = int((forest.run_indptr[nodes + 1] - forest.run_indptr[nodes]).sum())
+    return _runs(forest, nodes, limit, room)
+
+
+def _runs(
+    forest: Forest, nodes: IntArray, limit: IntArray, room: int
+) -> tuple[Pieces, IntArray]:
     columns = np.empty((5, room), dtype=np.int64)
     count = _list_runs(forest.run_indptr, forest.run_begin, forest.run_len, nodes, limit, columns)
     slot, length, node, offset, source = columns[:, :count]

@@ -34,6 +34,8 @@ class AttentionPlan:
     row_order: IntArray  # [Q] user's row of each ordered row
     row_position: IntArray  # [Q] position of each ordered row on its path, -1: sees nothing
     item_indptr: IntArray  # [W + 1], CSR over the pieces
+    item_lo: IntArray  # [W] first ordered row of each item
+    item_hi: IntArray  # [W] one past the last ordered row of each item
     piece_slot: IntArray  # [P] first slot
     piece_len: IntArray  # [P] slots
     piece_node: IntArray  # [P]
@@ -63,16 +65,6 @@ class AttentionPlan:
     def num_pieces(self) -> int:
         """P."""
         return len(self.piece_slot)
-
-    @cached_property
-    def item_lo(self) -> IntArray:
-        """[W] first ordered row of each item."""
-        return _reduce(np.minimum, self.piece_lo, self.item_indptr)
-
-    @cached_property
-    def item_hi(self) -> IntArray:
-        """[W] one past the last ordered row of each item."""
-        return _reduce(np.maximum, self.piece_hi, self.item_indptr)
 
     @cached_property
     def read_tokens(self) -> int:
@@ -129,22 +121,22 @@ def plan_from_pieces(
     """Fill in positions and intervals for pieces grouped by rising `item` ids [P].
 
     Args:
-        row_range: per piece the ordered rows [begin, end) that its item serves; default all.
+        row_range: by item id the ordered rows [begin, end) that the item serves; default all.
         item_worker: [W], for plans whose items are cut for workers.
     """
-    lo = forest.first_row(pieces.node, pieces.offset)
-    places = np.empty((3, len(lo)), dtype=np.int64)
-    flags = np.empty((2, len(lo)), dtype=np.bool_)
-    starts = np.empty(len(lo) + 1, dtype=np.int64)
-    num_items, can_grow = _place(
-        (pieces.node, pieces.offset, pieces.length, item),
-        (lo, *(row_range or (lo, np.empty(0, dtype=np.int64)))),
+    first_row = forest.first_row(pieces.node, pieces.offset)
+    places = np.empty((3, len(item)), dtype=np.int64)
+    flags = np.empty((2, len(item)), dtype=np.bool_)
+    starts, item_lo, item_hi = items = np.empty((3, len(item) + 1), dtype=np.int64)
+    num_items, can_grow, per_branch = _place(
+        (pieces.node, pieces.offset, pieces.length, item, first_row),
+        row_range or (item[:0], item[:0]),
         (forest.node_start, forest.row_lo, forest.row_hi, forest.own_hi),
         (forest.own_visible_len, forest.length),
         forest.ordered_position,
         places,
         flags,
-        starts,
+        items,
     )
     return AttentionPlan(
         method=method,
@@ -153,6 +145,8 @@ def plan_from_pieces(
         row_order=forest.row_order,
         row_position=forest.ordered_position,
         item_indptr=starts[: num_items + 1],
+        item_lo=item_lo[:num_items],
+        item_hi=item_hi[:num_items],
         piece_slot=pieces.slot,
         piece_len=pieces.length,
         piece_node=pieces.node,
@@ -166,39 +160,46 @@ def plan_from_pieces(
         can_grow=can_grow,
         unique_tokens=forest.unique_tokens,
         path_tokens=forest.path_tokens,
-        per_branch_tokens=per_branch_tokens(forest),
+        per_branch_tokens=per_branch,
     )
 
 
 @njit
-def _place(pieces, ranges, intervals, lengths, row_position, places, flags, starts):  # type: ignore[no-untyped-def]
-    """Fill positions, intervals, flags and item starts; returns items, and whether all can grow."""
-    node, offset, length, item = pieces
-    first_row, range_lo, range_hi = ranges
+def _place(pieces, row_range, intervals, lengths, row_position, places, flags, items):  # type: ignore[no-untyped-def]
+    """Fill positions and intervals of pieces, their flags, and starts and intervals of items.
+
+    Returns the items, whether all rows can grow, and what per-branch decoding reads.
+    """
+    node, offset, length, item, first_row = pieces
+    range_lo, range_hi = row_range
     start, row_lo, row_hi, own_hi = intervals
     own_len, node_len = lengths
-    items = 0
+    count = 0
     for i in range(len(node)):
         v = node[i]
         lo, hi = first_row[i], row_hi[v]
         if len(range_hi):
-            lo, hi = max(lo, range_lo[i]), min(hi, range_hi[i])
+            lo, hi = max(lo, range_lo[item[i]]), min(hi, range_hi[item[i]])
         position = start[v] + offset[i]
         places[0, i], places[1, i], places[2, i] = position, lo, hi
         # own rows come first by growing length, so the first row of the interval sees least
         flags[0, i] = row_position[lo] < position + length[i] - 1
-        is_tip = row_lo[v] < own_hi[v] == row_hi[v] and own_len[v] == node_len[v]
-        flags[1, i] = is_tip and offset[i] + length[i] == node_len[v]
+        # no branches: which pieces are tips is as good as random
+        is_tip = (row_lo[v] < own_hi[v]) & (own_hi[v] == row_hi[v]) & (own_len[v] == node_len[v])
+        flags[1, i] = is_tip & (offset[i] + length[i] == node_len[v])
         if i == 0 or item[i] != item[i - 1]:
-            starts[items] = i
-            items += 1
-    starts[items] = len(node)
+            items[0, count], items[1, count], items[2, count] = i, lo, hi
+            count += 1
+        else:
+            items[1, count - 1] = min(items[1, count - 1], lo)
+            items[2, count - 1] = max(items[2, count - 1], hi)
+    items[0, count] = len(node)
     # an empty node has no last token, hence no slot that a next one would follow
     alone = 0
     for v in range(len(row_lo)):
-        if row_lo[v] + 1 == own_hi[v] == row_hi[v] and own_len[v] == node_len[v] > 0:
-            alone += 1
-    return items, alone == len(row_position)
+        is_alone = (row_lo[v] + 1 == own_hi[v]) & (own_hi[v] == row_hi[v])
+        alone += is_alone & (own_len[v] == node_len[v]) & (node_len[v] > 0)
+    return count, alone == len(row_position), _path_lengths(start, own_len, row_lo, own_hi)
 
 
 def per_branch_tokens(forest: Forest) -> int:
@@ -212,13 +213,5 @@ def per_branch_tokens(forest: Forest) -> int:
 def _path_lengths(start, own_len, row_lo, own_hi):  # type: ignore[no-untyped-def]
     total = 0
     for v in range(len(start)):
-        if own_hi[v] > row_lo[v]:
-            total += start[v] + own_len[v]
+        total += (start[v] + own_len[v]) * (own_hi[v] > row_lo[v])
     return total
-
-
-def _reduce(ufunc: np.ufunc, values: IntArray, indptr: IntArray) -> IntArray:
-    """`ufunc` over each non-empty CSR segment."""
-    if len(indptr) == 1:
-        return np.empty(0, dtype=np.int64)
-    return ufunc.reduceat(values, indptr[:-1])
