@@ -12,7 +12,7 @@ LeanAttention, Sanovar et al. 2025 (arXiv 2405.10480), equal spans.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ from ramify.core.forest import Forest
 from ramify.core.jit import njit
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Tiles:
+class Tiles(NamedTuple):
     """T intervals of ordered rows, and for each the pieces that its rows see."""
 
     edges: IntArray  # [T + 1]
@@ -137,48 +136,22 @@ def _tile(  # type: ignore[no-untyped-def]
 @njit
 def _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed):  # type: ignore[no-untyped-def]
     num_rows = len(walls) - 1
-    shared = np.zeros(num_rows + 1)  # tokens that the rows before and after an edge both see
-    private = np.zeros(num_rows + 1)  # tokens that only the row before an edge sees
+    shared = np.zeros(num_rows + 1, np.int64)  # tokens that rows before and after an edge both see
+    private = np.zeros(num_rows + 1, np.int64)  # tokens that only the row before an edge sees
     for i in range(len(lo)):
         # no branch: which pieces a single row sees is as good as random
         together = length[i] * (hi[i] - lo[i] > 1)
         shared[lo[i] + 1] += together
         shared[hi[i]] -= together
         private[hi[i]] += length[i] - together
-    num_gaps = 0  # edges between rows that share nothing
+    num_gaps = 0  # edges between rows that share nothing, the last one included
     for edge in range(1, num_rows + 1):
         shared[edge] += shared[edge - 1]
         private[edge] += private[edge - 1]
         num_gaps += shared[edge] == 0
-    if not is_fixed and num_gaps > 1:  # the last edge is one
+    if not is_fixed and num_gaps > 1:
         _part_strangers(lo, length, shared, tile_us / masked_us if masked_us > 0 else np.inf, walls)
-    # private tokens are masked in a tile of several rows: what a tile costs beyond its edge is
-    # masked_us * (private[end] - private[start]), with private summed up to each edge
-    private *= masked_us
-    least = np.zeros(num_rows + 1)
-    ahead = np.zeros(num_rows + 1)  # least - private
-    begin = np.zeros(num_rows + 1, dtype=np.int64)
-    # starts that may still begin the best tile, by rising row and cost; of equals the first stays,
-    # since longer tiles are fewer tiles
-    queue = np.empty(num_rows + 1, dtype=np.int64)
-    front = back = 0
-    for end in range(1, num_rows + 1):
-        start = end - 1
-        if walls[start]:
-            front = back
-        while back > front and ahead[queue[back - 1]] > ahead[start]:
-            back -= 1
-        queue[back] = start
-        back += 1
-        if queue[front] < end - most:
-            front += 1
-        edge = shared[end] * token_us if end < num_rows else 0.0
-        at = queue[front]
-        together = ahead[at] + private[end]
-        if at == start or least[start] < together:  # a row alone is never masked
-            at, together = start, least[start]
-        begin[end], least[end] = at, together + tile_us + edge
-        ahead[end] = least[end] - private[end]
+    begin = _best_begins(shared * token_us + tile_us, private * masked_us, most, walls)
     edges = np.empty(num_rows + 1, dtype=np.int64)
     count, row = 0, num_rows
     while row > 0:
@@ -187,6 +160,44 @@ def _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fix
         row = begin[row]
     edges[count] = 0
     return edges[: count + 1][::-1].copy()
+
+
+@njit
+def _best_begins(end_us, masked_us, most, walls):  # type: ignore[no-untyped-def]
+    """For each end of a tile, where the tile begins in the cheapest cut of all rows before the end.
+
+    A tile [begin, end) costs end_us[end], and if it has several rows masked_us[end] -
+    masked_us[begin] more; both are sums up to an edge. Of equals the longest tile wins. The least
+    of a window that slides is that of its old part, known for every place where the window may
+    begin, or of what came since: two comparisons a row, and no branch that a row could surprise.
+    """
+    ahead_us = np.zeros(len(walls))  # of the best cut up to an edge, less masked_us there
+    begin = np.zeros(len(walls), dtype=np.int64)
+    oldest = np.empty(len(walls), dtype=np.int64)  # best start from here to the end of the old part
+    wall, old_end = 0, 0
+    recent, recent_us = 0, np.inf
+    for end in range(1, len(walls)):
+        start = end - 1
+        wall = start if walls[start] else wall
+        is_less = ahead_us[start] < recent_us
+        recent = start if is_less else recent
+        recent_us = ahead_us[start] if is_less else recent_us
+        first = max(wall, end - most)
+        if first >= old_end:
+            best = start
+            for row in range(start, first - 1, -1):
+                best = row if ahead_us[row] <= ahead_us[best] else best
+                oldest[row] = best
+            old_end, recent_us = end, np.inf
+        old = oldest[first]
+        is_old = ahead_us[old] <= recent_us
+        best, least_us = old if is_old else recent, ahead_us[old] if is_old else recent_us
+        # a row alone is never masked
+        alone_us = ahead_us[start] - (masked_us[end] - masked_us[start])
+        is_alone = alone_us < least_us
+        begin[end] = start if is_alone else best
+        ahead_us[end] = (alone_us if is_alone else least_us) + end_us[end]
+    return begin
 
 
 @njit

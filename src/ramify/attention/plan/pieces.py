@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,7 @@ from ramify.core.jit import njit
 IntArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Pieces:
+class Pieces(NamedTuple):
     """P contiguous spans of cache slots, each inside one node."""
 
     slot: IntArray  # [P] first slot

@@ -9,7 +9,7 @@ Source: LeanAttention, Sanovar et al. 2025 (arXiv 2405.10480), equal spans over 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,7 @@ SNAP = 0.08  # a span ends at a list's edge if that makes it shorter by at most 
 MIN_STEPS = {False: 1.0, True: 2.0}  # of a span; a wide one leaves more partial results
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Lists:
+class Lists(NamedTuple):
     """T lists of pieces. Entry e is the first `length[e]` tokens of a piece."""
 
     indptr: IntArray  # [T + 1], CSR over the entries
@@ -33,8 +32,7 @@ class Lists:
     half: IntArray  # [E] 1 or 2: only rows of the first or second half of the tile see it, else 0
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Spans:
+class Spans(NamedTuple):
     """The lists, cut. Items follow one another along the line."""
 
     entry: IntArray  # [C] of each cut piece
@@ -109,25 +107,23 @@ def _take_turns(begin, end, length, half, order):  # type: ignore[no-untyped-def
 
     Each half of a tile's rows has matrix units of its own, which so stay busy at the same time.
     """
-    place = begin
+    sorted_by_half = np.empty((3, end - begin), dtype=np.int64)
+    count = np.zeros(3, dtype=np.int64)
     for e in range(begin, end):
-        if half[e] == 0:
-            order[place] = e
-            place += 1
-    after = np.array([begin, begin])
-    turn = 0
+        sorted_by_half[half[e], count[half[e]]] = e
+        count[half[e]] += 1
+    order[begin : begin + count[0]] = sorted_by_half[0, : count[0]]
+    place = begin + count[0]
+    after = np.zeros(3, dtype=np.int64)
+    turn = 1
     while place < end:
         tokens = 0
-        while tokens < STEP:
-            while after[turn] < end and half[after[turn]] != turn + 1:
-                after[turn] += 1
-            if after[turn] == end:
-                break
-            order[place] = after[turn]
-            place += 1
-            tokens += length[after[turn]]
+        while tokens < STEP and after[turn] < count[turn]:
+            order[place] = sorted_by_half[turn, after[turn]]
+            tokens += length[order[place]]
             after[turn] += 1
-        turn = 1 - turn
+            place += 1
+        turn = 3 - turn
 
 
 @njit
