@@ -128,67 +128,68 @@ class Forest:
         return len(self.query_node)
 
     @cached_property
-    def _order(self) -> ForestOrder:
+    def order(self) -> ForestOrder:
+        """All that is derived together; the properties below name its parts."""
         return order_forest(self.parent, self.length, self.query_node, self.query_len)
 
     @property
     def node_rank(self) -> IntArray:
         """[N] place of each node in depth-first preorder (siblings and roots by index)."""
-        return self._order.node_rank
+        return self.order.node_rank
 
     @property
     def node_order(self) -> IntArray:
         """[N] nodes in depth-first preorder."""
-        return self._order.node_order
+        return self.order.node_order
 
     @property
     def node_start(self) -> IntArray:
         """[N] tokens before the node on its path: the position of its first token."""
-        return self._order.node_start
+        return self.order.node_start
 
     @property
     def row_order(self) -> IntArray:
         """[Q] rows in preorder of their nodes, by query_len inside a node, stable."""
-        return self._order.row_order
+        return self.order.row_order
 
     @property
     def row_position(self) -> IntArray:
         """[Q] position of each row's own token on its path; -1 where the row sees nothing."""
-        return self._order.row_position
+        return self.order.row_position
 
     @property
     def ordered_position(self) -> IntArray:
         """[Q] the same in depth-first order of the rows."""
-        return self._order.ordered_position
+        return self.order.ordered_position
 
     @property
     def row_lo(self) -> IntArray:
         """[N] first ordered row at the node or below it."""
-        return self._order.row_lo
+        return self.order.row_lo
 
     @property
     def row_hi(self) -> IntArray:
         """[N] one past the last ordered row at the node or below it."""
-        return self._order.row_hi
+        return self.order.row_hi
 
     @property
     def own_hi(self) -> IntArray:
         """[N] one past the node's own rows, which are [row_lo, own_hi)."""
-        return self._order.own_hi
+        return self.order.own_hi
 
     def first_row(self, node: IntArray, offset: IntArray) -> IntArray:
         """First ordered row that sees token `offset` of `node`; row_hi[node] ends the interval."""
-        return first_rows(self._order, node, offset)
+        return first_rows(self.order, node, offset)
 
     @property
     def visible_len(self) -> IntArray:
         """[N] tokens of each node that some row sees (a prefix of the node)."""
-        return self._order.visible_len
+        return self.order.visible_len
 
     @property
     def own_visible_len(self) -> IntArray:
         """[N] tokens of each node that its own rows see; 0 for a node without rows."""
-        return self._order.own_visible_len
+        return self.order.own_visible_len
 
     @cached_property
     def path_len(self) -> IntArray:
@@ -211,7 +212,7 @@ class Forest:
 
         The shares of all rows add up to unique_tokens: they attribute shared reads to requests.
         """
-        return row_shares(self._order, self.parent, self.length)
+        return row_shares(self.order, self.parent, self.length)
 
 
 def _runs_of(

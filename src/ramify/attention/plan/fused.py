@@ -18,7 +18,7 @@ import numpy as np
 
 from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.heads import HeadShape
-from ramify.attention.plan.pieces import IntArray, Pieces, visible_pieces
+from ramify.attention.plan.pieces import IntArray, Visible, visible
 from ramify.attention.plan.plan import AttentionPlan, plan_from_pieces
 from ramify.attention.plan.spans import STEP, Lists, Spans, cut_spans
 from ramify.core.forest import Forest
@@ -43,13 +43,12 @@ def plan_fused(
     """
     heads = heads or HeadShape(num_q_heads=32, num_kv_heads=8, head_dim=128, itemsize=2)
     tuning = tuning or Tuning()
-    pieces = visible_pieces(forest)
-    first_row = forest.first_row(pieces.node, pieces.offset)
+    seen = visible(forest)
     best: tuple[Tiles, Spans] | None = None
     for packed_rows in _tile_sizes(forest.num_rows * heads.group, tuning):
-        tiles = row_tiles(forest, pieces, first_row, max(1, packed_rows // heads.group), tuning)
+        tiles = row_tiles(forest, seen, max(1, packed_rows // heads.group), tuning)
         is_wide = tiles.most_rows * heads.group * 2 > tuning.packed_rows
-        spans = cut_spans(tiles.lists, tuning, is_wide=is_wide)
+        spans = cut_spans(tiles.lists, seen.pieces, tuning, is_wide=is_wide)
         if best is None or spans.predicted_us < best[1].predicted_us:
             best = tiles, spans
     assert best is not None
@@ -57,7 +56,7 @@ def plan_fused(
     return plan_from_pieces(
         forest,
         "fused",
-        spans.pieces(tiles.lists, pieces),
+        spans.pieces,
         spans.item,
         row_range=(tiles.edges[spans.item_list], tiles.edges[spans.item_list + 1]),
         item_worker=spans.item_worker,
@@ -71,15 +70,13 @@ def _tile_sizes(packed_rows: int, tuning: Tuning) -> list[int]:
     return [whole, half] if few and tuning.fixed_cuts is None else [whole]
 
 
-def row_tiles(
-    forest: Forest, pieces: Pieces, first_row: IntArray, most: int, tuning: Tuning
-) -> Tiles:
+def row_tiles(forest: Forest, seen: Visible, most: int, tuning: Tuning) -> Tiles:
     """The cut into row tiles that re-reads least, counting tiles as units, and their lists.
 
     With fixed cuts no tile holds rows of two trees, so a tree's tiles do not depend on others.
 
     Args:
-        first_row: per piece, the first ordered row that sees it.
+        seen: what the rows of the forest see.
         most: rows of a tile.
     """
     costs = tuning.costs
@@ -87,10 +84,10 @@ def row_tiles(
     if tuning.fixed_cuts is not None:
         walls[forest.row_lo[forest.parent < 0]] = True
     edges, indptr, columns, most_rows = _tile(
-        (pieces.node, pieces.offset, pieces.length),
-        first_row,
-        forest.row_hi,
-        forest.node_start,
+        seen.lo,
+        seen.hi,
+        seen.pieces.length,
+        seen.position,
         forest.ordered_position,
         most,
         _exact(costs.reread_us / STEP),
@@ -116,13 +113,9 @@ def _exact(us: float) -> float:
 
 @njit
 def _tile(  # type: ignore[no-untyped-def]
-    pieces, lo, row_hi, node_start, position, most, token_us, masked_us, tile_us, walls, is_fixed
+    lo, hi, length, begins, position, most, token_us, masked_us, tile_us, walls, is_fixed
 ):
     """Edges of the tiles, indptr and columns of their lists, rows of the largest tile."""
-    node, offset, length = pieces
-    hi, begins = np.empty_like(lo), np.empty_like(lo)
-    for i in range(len(lo)):
-        hi[i], begins[i] = row_hi[node[i]], node_start[node[i]] + offset[i]
     edges = _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed)
     indptr = np.zeros(len(edges), dtype=np.int64)
     columns = np.empty((4, _count_entries(lo, hi, edges)), dtype=np.int64)

@@ -35,12 +35,12 @@ def plan_lean(forest: Forest, tuning: Tuning | None = None) -> AttentionPlan:
     )
     # equal tiles: what a unit costs beside them is not weighed
     even = replace(tuning, costs=replace(tuning.costs, unit_us=0.0))
-    spans = cut_spans(lists, even, is_wide=False)
+    spans = cut_spans(lists, pieces, even, is_wide=False)
     of_item = tips[spans.item_list]
     return plan_from_pieces(
         forest,
         "lean",
-        spans.pieces(lists, pieces),
+        spans.pieces,
         spans.item,
         row_range=(forest.row_lo[of_item], forest.own_hi[of_item]),
         item_worker=spans.item_worker,

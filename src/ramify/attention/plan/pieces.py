@@ -31,22 +31,62 @@ class Pieces(NamedTuple):
         )
 
 
+class Visible(NamedTuple):
+    """Every token that some row sees, once, as runs in depth-first order, and who sees it."""
+
+    pieces: Pieces
+    position: IntArray  # [P] first token on the path
+    lo: IntArray  # [P] first ordered row that sees the first token
+    hi: IntArray  # [P] one past the last ordered row that sees any token
+
+
 def visible_pieces(forest: Forest) -> Pieces:
-    """Every token that some row sees, once, as runs in depth-first order."""
-    nodes = forest.node_order
-    # every node comes once, so there is room for every run
-    return _runs(forest, nodes, forest.visible_len[nodes], len(forest.run_begin))[0]
+    """The pieces of `visible`."""
+    return visible(forest).pieces
+
+
+def visible(forest: Forest) -> Visible:
+    """What the rows of a forest see. O(nodes + runs + rows)."""
+    order = forest.order
+    columns = np.empty((7, len(forest.run_begin)), dtype=np.int64)
+    count = _list_visible(
+        (forest.run_indptr, forest.run_begin, forest.run_len),
+        (order.node_order, order.node_start, order.visible_len),
+        (order.row_lo, order.own_hi, order.row_hi),
+        order.ordered_len,
+        columns,
+    )
+    slot, length, node, offset, position, lo, hi = columns[:, :count]
+    pieces = Pieces(slot=slot, length=length, node=node, offset=offset)
+    return Visible(pieces=pieces, position=position, lo=lo, hi=hi)
+
+
+@njit
+def _list_visible(runs, nodes, intervals, ordered_len, out):  # type: ignore[no-untyped-def]
+    run_indptr, run_begin, run_len = runs
+    node_order, node_start, visible_len = nodes
+    row_lo, own_hi, row_hi = intervals
+    count = 0
+    for node in node_order:
+        offset, lo = 0, row_lo[node]
+        for run in range(run_indptr[node], run_indptr[node + 1]):
+            length = min(run_len[run], visible_len[node] - offset)
+            if length <= 0:
+                break
+            # own rows come first by growing length: those that end before this run see less
+            while lo < own_hi[node] and ordered_len[lo] <= offset:
+                lo += 1
+            out[0, count], out[1, count], out[2, count] = run_begin[run], length, node
+            out[3, count], out[4, count] = offset, node_start[node] + offset
+            out[5, count], out[6, count] = lo, row_hi[node]
+            offset += run_len[run]
+            count += 1
+    return count
 
 
 def runs_of_nodes(forest: Forest, nodes: IntArray, limit: IntArray) -> tuple[Pieces, IntArray]:
     """The runs of the first `limit[i]` tokens of `nodes[i]`, in order, and for each its i."""
     room = int((forest.run_indptr[nodes + 1] - forest.run_indptr[nodes]).sum())
-    return _runs(forest, nodes, limit, room)
-
-
-def _runs(
-    forest: Forest, nodes: IntArray, limit: IntArray, room: int
-) -> tuple[Pieces, IntArray]:
     columns = np.empty((5, room), dtype=np.int64)
     count = _list_runs(forest.run_indptr, forest.run_begin, forest.run_len, nodes, limit, columns)
     slot, length, node, offset, source = columns[:, :count]

@@ -124,16 +124,17 @@ def plan_from_pieces(
         row_range: by item id the ordered rows [begin, end) that the item serves; default all.
         item_worker: [W], for plans whose items are cut for workers.
     """
+    order = forest.order
     first_row = forest.first_row(pieces.node, pieces.offset)
     places = np.empty((3, len(item)), dtype=np.int64)
     flags = np.empty((2, len(item)), dtype=np.bool_)
     starts, item_lo, item_hi = items = np.empty((3, len(item) + 1), dtype=np.int64)
-    num_items, can_grow, per_branch = _place(
+    num_items, can_grow, unique, path, per_branch = _place(
         (pieces.node, pieces.offset, pieces.length, item, first_row),
         row_range or (item[:0], item[:0]),
-        (forest.node_start, forest.row_lo, forest.row_hi, forest.own_hi),
-        (forest.own_visible_len, forest.length),
-        forest.ordered_position,
+        (order.node_start, order.row_lo, order.row_hi, order.own_hi),
+        (order.own_visible_len, order.visible_len, forest.length),
+        order.ordered_position,
         places,
         flags,
         items,
@@ -142,8 +143,8 @@ def plan_from_pieces(
         method=method,
         why="asked for",
         num_nodes=forest.num_nodes,
-        row_order=forest.row_order,
-        row_position=forest.ordered_position,
+        row_order=order.row_order,
+        row_position=order.ordered_position,
         item_indptr=starts[: num_items + 1],
         item_lo=item_lo[:num_items],
         item_hi=item_hi[:num_items],
@@ -158,8 +159,8 @@ def plan_from_pieces(
         piece_open=flags[1],
         item_worker=item_worker,
         can_grow=can_grow,
-        unique_tokens=forest.unique_tokens,
-        path_tokens=forest.path_tokens,
+        unique_tokens=unique,
+        path_tokens=path,
         per_branch_tokens=per_branch,
     )
 
@@ -168,12 +169,12 @@ def plan_from_pieces(
 def _place(pieces, row_range, intervals, lengths, row_position, places, flags, items):  # type: ignore[no-untyped-def]
     """Fill positions and intervals of pieces, their flags, and starts and intervals of items.
 
-    Returns the items, whether all rows can grow, and what per-branch decoding reads.
+    Returns the items, whether all rows can grow, and the plan's unique, path and per-branch tokens.
     """
     node, offset, length, item, first_row = pieces
     range_lo, range_hi = row_range
     start, row_lo, row_hi, own_hi = intervals
-    own_len, node_len = lengths
+    own_len, visible_len, node_len = lengths
     count = 0
     for i in range(len(node)):
         v = node[i]
@@ -195,23 +196,19 @@ def _place(pieces, row_range, intervals, lengths, row_position, places, flags, i
             items[2, count - 1] = max(items[2, count - 1], hi)
     items[0, count] = len(node)
     # an empty node has no last token, hence no slot that a next one would follow
-    alone = 0
+    alone = unique = per_branch = 0
     for v in range(len(row_lo)):
         is_alone = (row_lo[v] + 1 == own_hi[v]) & (own_hi[v] == row_hi[v])
         alone += is_alone & (own_len[v] == node_len[v]) & (node_len[v] > 0)
-    return count, alone == len(row_position), _path_lengths(start, own_len, row_lo, own_hi)
+        unique += visible_len[v]
+        per_branch += (start[v] + own_len[v]) * (own_hi[v] > row_lo[v])
+    path = len(row_position)
+    for r in range(len(row_position)):
+        path += row_position[r]
+    return count, alone == len(row_position), unique, path, per_branch
 
 
 def per_branch_tokens(forest: Forest) -> int:
     """Tokens read when each node with rows reads its whole path once for them."""
-    return int(
-        _path_lengths(forest.node_start, forest.own_visible_len, forest.row_lo, forest.own_hi)
-    )
-
-
-@njit
-def _path_lengths(start, own_len, row_lo, own_hi):  # type: ignore[no-untyped-def]
-    total = 0
-    for v in range(len(start)):
-        total += (start[v] + own_len[v]) * (own_hi[v] > row_lo[v])
-    return total
+    has_rows = forest.own_hi > forest.row_lo
+    return int((forest.node_start + forest.own_visible_len)[has_rows].sum())

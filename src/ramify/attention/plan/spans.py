@@ -35,33 +35,15 @@ class Lists(NamedTuple):
 class Spans(NamedTuple):
     """The lists, cut. Items follow one another along the line."""
 
-    entry: IntArray  # [C] of each cut piece
-    skip: IntArray  # [C] tokens of the entry before it
-    length: IntArray  # [C]
+    pieces: Pieces  # [C]
     item: IntArray  # [C], rising
     item_list: IntArray  # [W] the list of each item
     item_worker: IntArray | None  # [W]; None: cuts are fixed and any worker may take any
     predicted_us: float  # of the busiest worker, and of a merge where lists are cut
 
-    def pieces(self, lists: Lists, pieces: Pieces) -> Pieces:
-        """The cut pieces."""
-        slot, node, offset = np.empty((3, len(self.entry)), dtype=np.int64)
-        source = (pieces.slot, pieces.node, pieces.offset)
-        _skip_into(lists.piece, self.entry, self.skip, source, (slot, node, offset))
-        return Pieces(slot=slot, length=self.length, node=node, offset=offset)
 
-
-@njit
-def _skip_into(piece, entry, skip, source, cut):  # type: ignore[no-untyped-def]
-    for c in range(len(entry)):
-        i = piece[entry[c]]
-        cut[0][c] = source[0][i] + skip[c]
-        cut[1][c] = source[1][i]
-        cut[2][c] = source[2][i] + skip[c]
-
-
-def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
-    """Cut lists for `tuning.num_workers` workers.
+def cut_spans(lists: Lists, pieces: Pieces, tuning: Tuning, *, is_wide: bool) -> Spans:
+    """Cut lists of `pieces` for `tuning.num_workers` workers.
 
     Args:
         is_wide: lists have more packed rows than half a tile, so products may outweigh reads.
@@ -72,12 +54,11 @@ def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
     room = len(lists.piece) + len(lists.indptr) + tuning.num_workers
     if tuning.fixed_cuts is not None:
         room += int(lists.length.sum()) // tuning.fixed_cuts
-    columns = np.empty((6, room), dtype=np.int64)
+    columns = np.empty((7, room), dtype=np.int64)
     num_cuts, num_items, predicted_us = _cut(
         lists.indptr,
-        lists.length,
-        lists.is_reread,
-        lists.half,
+        (lists.piece, lists.length, lists.is_reread, lists.half),
+        (pieces.slot, pieces.node, pieces.offset),
         columns,
         tuning.num_workers,
         tuning.fixed_cuts or 0,
@@ -88,12 +69,10 @@ def cut_spans(lists: Lists, tuning: Tuning, *, is_wide: bool) -> Spans:
         costs.merge_us,
         MIN_STEPS[is_wide],
     )
-    entry, skip, length, item = columns[:4, :num_cuts]
-    item_list, item_worker = columns[4:, :num_items]
+    slot, length, node, offset, item = columns[:5, :num_cuts]
+    item_list, item_worker = columns[5:, :num_items]
     return Spans(
-        entry=entry,
-        skip=skip,
-        length=length,
+        pieces=Pieces(slot=slot, length=length, node=node, offset=offset),
         item=item,
         item_list=item_list,
         item_worker=None if tuning.fixed_cuts else item_worker,
@@ -129,9 +108,8 @@ def _take_turns(begin, end, length, half, order):  # type: ignore[no-untyped-def
 @njit
 def _cut(
     indptr,
-    length,
-    is_reread,
-    half,
+    entries,
+    pieces,
     out,
     workers,
     fixed,
@@ -142,10 +120,12 @@ def _cut(
     merge_us,
     min_steps,
 ):  # type: ignore[no-untyped-def]
-    """Rows of `out`: entry, skip, length, item of each cut; list, worker of each item.
+    """Rows of `out`: slot, length, node, offset, item of each cut; list, worker of each item.
 
     Returns the number of cuts and items, and the predicted time.
     """
+    piece, length, is_reread, half = entries
+    slot, node, offset = pieces
     num_lists = len(indptr) - 1
     cost = np.full(num_lists, unit_us)
     for t in range(num_lists):
@@ -162,11 +142,14 @@ def _cut(
         if load.max() <= total / workers + merge_us:
             items = 0
             for t in range(num_lists):
-                _take_turns(indptr[t], indptr[t + 1], length, half, out[0])
+                _take_turns(indptr[t], indptr[t + 1], length, half, out[4])
                 for c in range(indptr[t], indptr[t + 1]):
-                    out[1, c], out[2, c], out[3, c] = 0, length[out[0, c]], items
+                    e = out[4, c]
+                    i = piece[e]
+                    out[0, c], out[1, c], out[2, c] = slot[i], length[e], node[i]
+                    out[3, c], out[4, c] = offset[i], items
                 if indptr[t + 1] > indptr[t]:
-                    out[4, items], out[5, items] = t, whole[t]
+                    out[5, items], out[6, items] = t, whole[t]
                     items += 1
             return indptr[num_lists], items, load.max()
     # a list cut in n spans takes longest / n to read and n partial results to merge
@@ -190,7 +173,7 @@ def _cut(
         tokens = 0  # of the present item
         list_left = cost[t] - unit_us
         takes_all = False
-        out[4, items], out[5, items] = t, worker
+        out[5, items], out[6, items] = t, worker
         for e in range(indptr[t], indptr[t + 1]):
             per_token = again_us if is_reread[e] else first_us
             skip = 0
@@ -210,7 +193,9 @@ def _cut(
                         room = take if takes_all else room
                 take = min(take, room)
                 if take > 0:
-                    out[0, cuts], out[1, cuts], out[2, cuts], out[3, cuts] = e, skip, take, items
+                    i = piece[e]
+                    out[0, cuts], out[1, cuts], out[2, cuts] = slot[i] + skip, take, node[i]
+                    out[3, cuts], out[4, cuts] = offset[i] + skip, items
                     cuts += 1
                     skip += take
                     tokens += take
@@ -226,7 +211,7 @@ def _cut(
                         worker += 1
                         left = target = rest / (workers - worker)
                         is_fresh = True
-                    out[4, items], out[5, items] = t, worker
+                    out[5, items], out[6, items] = t, worker
         if tokens:
             items += 1
     return cuts, items, predicted
