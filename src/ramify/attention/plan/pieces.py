@@ -73,8 +73,9 @@ def _list_visible(runs, nodes, intervals, ordered_len, out):  # type: ignore[no-
             length = min(run_len[run], visible_len[node] - offset)
             if length <= 0:
                 break
-            # own rows come first by growing length: those that end before this run see less
-            while lo < own_hi[node] and ordered_len[lo] <= offset:
+            # own rows come first by growing length, and some row sees this run: so there is one
+            # at lo, and the first of these two questions is the one whose answer hardly varies
+            while ordered_len[lo] <= offset and lo < own_hi[node]:
                 lo += 1
             out[0, count], out[1, count], out[2, count] = run_begin[run], length, node
             out[3, count], out[4, count] = offset, node_start[node] + offset

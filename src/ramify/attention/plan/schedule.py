@@ -72,27 +72,29 @@ def make_schedule(
     num_rows, num_items = plan.num_rows, plan.num_items
     item_lo, item_hi = plan.item_lo, plan.item_hi
     tile = max(1, PACKED_ROWS // group)
-    num_units, num_pieces = _count(
-        plan.item_indptr, plan.piece_lo, plan.piece_hi, item_lo, item_hi, tile
-    )
-    worker = np.full(num_items, -1) if plan.item_worker is None else plan.item_worker
-    units = np.zeros((num_workers + num_units + num_rows, UNIT_INTS), dtype=np.int32)
-    pieces = np.zeros((max(num_pieces, 1), PIECE_INTS), dtype=np.int32)
-    row_units = np.zeros(num_rows, dtype=np.int32)
-    expected = np.zeros(-(-num_rows // group_rows(group)), dtype=np.int32)
-    merges = np.zeros((num_rows, MERGE_INTS), dtype=np.int32)
-    row_merge = np.zeros(num_rows, dtype=np.int32)
-    slots = np.zeros(max(int((item_hi - item_lo).sum()), 1), dtype=np.int32)
-    user_row = plan.row_order.astype(np.int32)
-    flags = plan.piece_causal * PIECE_PREFIX + plan.piece_open * PIECE_OPEN
-    used, num_slots, num_merges, num_parts, most_rows, num_open, read, busiest = _fill(
+    num_units, num_pieces, num_parts, num_unseen = _count(
         plan.item_indptr,
-        plan.piece_slot,
-        plan.piece_len,
         plan.piece_lo,
         plan.piece_hi,
-        plan.piece_position,
-        flags,
+        item_lo,
+        item_hi,
+        plan.row_position,
+        tile,
+    )
+    worker = np.full(num_items, -1) if plan.item_worker is None else plan.item_worker
+    units = np.zeros((num_workers + num_units + num_unseen, UNIT_INTS), dtype=np.int32)
+    pieces = np.empty((num_pieces, PIECE_INTS), dtype=np.int32)
+    user_row, row_position, row_units, row_merge = rows = np.empty((4, num_rows), dtype=np.int32)
+    expected = np.zeros(-(-num_rows // group_rows(group)), dtype=np.int32)
+    # a row that is merged has a part more than a row that is not, at least
+    most_merges = min(num_rows, num_parts - (num_rows - num_unseen))
+    merges = np.zeros((most_merges, MERGE_INTS), dtype=np.int32)
+    slots = np.empty(num_parts, dtype=np.int32)
+    used, num_slots, num_merges, num_parts, most_rows, num_open, read, busiest = _fill(
+        plan.item_indptr,
+        (plan.piece_slot, plan.piece_len, plan.piece_lo, plan.piece_hi, plan.piece_position),
+        (plan.piece_causal, plan.piece_open),
+        (plan.row_order, plan.row_position),
         item_lo,
         item_hi,
         worker,
@@ -104,10 +106,8 @@ def make_schedule(
         costs.step_us / STEP,
         units,
         pieces,
-        row_units,
+        rows,
         expected,
-        user_row,
-        row_merge,
         merges,
         slots,
     )
@@ -119,9 +119,9 @@ def make_schedule(
     return Schedule(
         header=header,
         units=units[:used],
-        pieces=pieces[:num_pieces],
+        pieces=pieces,
         user_row=user_row,
-        row_position=plan.row_position.astype(np.int32),
+        row_position=row_position,
         row_units=row_units,
         expected=expected,
         merges=merges[:num_merges],
@@ -175,11 +175,12 @@ def _tile_rows(rows, tile):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _count(item_indptr, lo, hi, item_lo, item_hi, tile):  # type: ignore[no-untyped-def]
-    """Units and pieces of all units."""
-    units, pieces = 0, 0
+def _count(item_indptr, lo, hi, item_lo, item_hi, row_position, tile):  # type: ignore[no-untyped-def]
+    """Units, pieces and rows of all units, and the rows that see nothing."""
+    units, pieces, parts, unseen = 0, 0, 0, 0
     for w in range(len(item_lo)):
         rows = item_hi[w] - item_lo[w]
+        parts += rows
         if rows <= tile:
             units += 1
             pieces += item_indptr[w + 1] - item_indptr[w]
@@ -190,27 +191,33 @@ def _count(item_indptr, lo, hi, item_lo, item_hi, tile):  # type: ignore[no-unty
             for i in range(item_indptr[w], item_indptr[w + 1]):
                 if lo[i] < first + step and hi[i] > first:
                     pieces += 1
-    return units, pieces
+    for position in row_position:
+        unseen += position < 0
+    return units, pieces, parts, unseen
 
 
 @njit
 def _fill(  # type: ignore[no-untyped-def]
-    item_indptr, slot, length, lo, hi, position, flags, item_lo, item_hi, item_worker,
+    item_indptr, plan_pieces, flags, plan_rows, item_lo, item_hi, item_worker,
     tile, rows_per_group, num_workers, num_units, unit_us, token_us,
-    units, pieces, row_units, expected, user_row, row_merge, merges, slots,
+    units, pieces, rows, expected, merges, slots,
 ):  # fmt: skip
-    """Fill the arrays.
+    """Fill the arrays; `rows` [4, Q] are those of each ordered row.
 
     Returns units used, slots, merges, their partials, rows of the largest unit with partials, open
     pieces, tokens read, busiest load over mean.
     """
+    slot, length, lo, hi, position = plan_pieces
+    is_causal, is_open = flags
+    row_order, row_position = plan_rows
+    user_row, position_of_row, row_units, row_merge = rows
     num_rows = len(row_units)
     first_row = np.empty(num_units, dtype=np.int64)
     row_count = np.empty(num_units, dtype=np.int64)
     begin = np.empty(num_units + 1, dtype=np.int64)
     worker = np.empty(num_units, dtype=np.int64)
-    tokens = np.zeros(num_units, dtype=np.int64)
-    opened = np.zeros(num_units, dtype=np.int64)
+    tokens = np.empty(num_units, dtype=np.int64)
+    opened = np.empty(num_units, dtype=np.int64)
     unit_flags = np.zeros(num_units, dtype=np.int64)
     load = np.zeros(num_workers)
     change = np.zeros(num_rows + 1, dtype=np.int64)
@@ -220,31 +227,34 @@ def _fill(  # type: ignore[no-untyped-def]
         for first in range(item_lo[w], item_hi[w], step):
             end = min(first + step, item_hi[w])
             first_row[u], row_count[u], begin[u] = first, end - first, p
+            num_tokens = num_opened = sees_prefix = 0
             for i in range(item_indptr[w], item_indptr[w + 1]):
                 if lo[i] < end and hi[i] > first:
-                    pieces[p, 0], pieces[p, 1], pieces[p, 2] = slot[i], length[i], lo[i]
-                    pieces[p, 3], pieces[p, 4], pieces[p, 5] = hi[i], position[i], flags[i]
+                    out = pieces[p]
+                    out[0], out[1], out[2], out[3] = slot[i], length[i], lo[i], hi[i]
+                    out[4], out[6], out[7] = position[i], 0, 0
+                    out[5] = is_causal[i] * PIECE_PREFIX + is_open[i] * PIECE_OPEN
                     p += 1
-                    tokens[u] += length[i]
-                    if flags[i] & PIECE_OPEN:
-                        opened[u] += 1
-                    if flags[i] & PIECE_PREFIX:
-                        unit_flags[u] |= PREFIX
+                    num_tokens += length[i]
+                    num_opened += is_open[i]
+                    sees_prefix |= is_causal[i]
+            tokens[u], opened[u], unit_flags[u] = num_tokens, num_opened, sees_prefix * PREFIX
             mine = item_worker[w]
             if mine < 0:
                 mine = np.argmin(load)
             worker[u] = mine
-            load[mine] += unit_us + tokens[u] * token_us
+            load[mine] += unit_us + num_tokens * token_us
             change[first] += 1
             change[end] -= 1
-            read += tokens[u]
+            read += num_tokens
             u += 1
     begin[u] = p
 
     count = 0
     for r in range(num_rows):
         count += change[r]
-        row_units[r] = count
+        row_units[r], row_merge[r] = count, 0
+        user_row[r], position_of_row[r] = row_order[r], row_position[r]
     num_slots = most_rows = num_open = 0
     slot0 = np.zeros(num_units, dtype=np.int64)
     for u in range(num_units):
