@@ -7,7 +7,7 @@ only where a row is in several units; rows that share a merge counter form a gro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,7 @@ DONE, PARTIAL, PREFIX = 1, 2, 4
 PIECE_PREFIX, PIECE_OPEN = 1, 2
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Schedule:
+class Schedule(NamedTuple):
     """Int32 arrays as kernels/hopper/entry.cu reads them; unit w is the first of worker w."""
 
     # [32] rows, tokens appended since, merge inside the launch, rows to merge, warps share a row
