@@ -41,8 +41,8 @@ class ForestOrder(NamedTuple):
 
 def has_cycle(parent: npt.NDArray[np.int32]) -> bool:
     """Whether following parents from some node never reaches a root (parent -1)."""
-    nodes = np.empty((5, len(parent)), np.int64)
-    return not _number(parent, *nodes) and _walk(parent, *nodes) < len(parent)
+    nodes = np.empty((4, len(parent)), np.int64)
+    return _walk(parent, np.zeros(len(parent), np.int64), *nodes) < len(parent)
 
 
 def order_forest(
@@ -95,46 +95,8 @@ def _order(
     """Fill the fields of `ForestOrder`: `nodes` [8, N] and `rows` [4, Q], in their order."""
     order, rank, start = nodes[0], nodes[1], nodes[2]
     end = np.empty(len(parent), np.int64)
-    if not _number(parent, length, order, rank, start, end):
-        count = _walk(parent, length, order, rank, start, end)
-        assert count == len(parent), "parents form a cycle"
+    assert _walk(parent, length, order, rank, start, end) == len(parent), "parents form a cycle"
     _order_rows(rank, end, start, length, query_node, query_len, nodes[3:], rows)
-
-
-@njit
-def _number(
-    parent: npt.NDArray[np.int32],
-    length: IntArray,
-    order: IntArray,
-    rank: IntArray,
-    start: IntArray,
-    end: IntArray,
-) -> bool:
-    """What `_walk` finds, where no child precedes its parent: else False, and nothing is found.
-
-    A node's place is its parent's plus the sizes of the siblings before it. Two loops without a
-    branch, for a tree's shape is as good as random, and most forests are listed that way.
-    """
-    num_nodes = len(parent)
-    size = np.ones(num_nodes + 1, np.int64)  # of each subtree; the last is that above all roots
-    is_above = True
-    for node in range(num_nodes - 1, -1, -1):
-        above = parent[node]
-        assert -1 <= above < num_nodes, "a parent is no node"
-        is_above &= above < node
-        size[above] += size[node]  # -1 is the last
-    if not is_above:
-        return False
-    free = np.zeros(num_nodes + 1, np.int64)  # place of the next child
-    ends = np.zeros(num_nodes + 1, np.int64)  # tokens up to the end of each node
-    for node in range(num_nodes):
-        above, place = parent[node], free[parent[node]]
-        order[place], rank[node], end[node] = node, place, place + size[node]
-        free[above] += size[node]
-        free[node] = place + 1
-        start[node] = ends[above]
-        ends[node] = ends[above] + length[node]
-    return True
 
 
 @njit

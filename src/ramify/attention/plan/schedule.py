@@ -7,7 +7,7 @@ only where a row is in several units; rows that share a merge counter form a gro
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,8 @@ DONE, PARTIAL, PREFIX = 1, 2, 4
 PIECE_PREFIX, PIECE_OPEN = 1, 2
 
 
-class Schedule(NamedTuple):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Schedule:
     """Int32 arrays as kernels/hopper/entry.cu reads them; unit w is the first of worker w."""
 
     # [32] rows, tokens appended since, merge inside the launch, rows to merge, warps share a row
