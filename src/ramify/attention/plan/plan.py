@@ -175,7 +175,7 @@ def _place(pieces, row_range, intervals, lengths, row_position, places, flags, i
     range_lo, range_hi = row_range
     start, row_lo, row_hi, own_hi = intervals
     own_len, visible_len, node_len = lengths
-    count = 0
+    count, least, most = 0, 0, 0
     for i in range(len(node)):
         v = node[i]
         lo, hi = first_row[i], row_hi[v]
@@ -189,11 +189,11 @@ def _place(pieces, row_range, intervals, lengths, row_position, places, flags, i
         is_tip = (row_lo[v] < own_hi[v]) & (own_hi[v] == row_hi[v]) & (own_len[v] == node_len[v])
         flags[1, i] = is_tip & (offset[i] + length[i] == node_len[v])
         if i == 0 or item[i] != item[i - 1]:
-            items[0, count], items[1, count], items[2, count] = i, lo, hi
+            items[0, count] = i
+            least, most = lo, hi
             count += 1
-        else:
-            items[1, count - 1] = min(items[1, count - 1], lo)
-            items[2, count - 1] = max(items[2, count - 1], hi)
+        least, most = min(least, lo), max(most, hi)
+        items[1, count - 1], items[2, count - 1] = least, most
     items[0, count] = len(node)
     # an empty node has no last token, hence no slot that a next one would follow
     alone = unique = per_branch = 0

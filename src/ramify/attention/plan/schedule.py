@@ -7,7 +7,7 @@ only where a row is in several units; rows that share a merge counter form a gro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,7 @@ DONE, PARTIAL, PREFIX = 1, 2, 4
 PIECE_PREFIX, PIECE_OPEN = 1, 2
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Schedule:
+class Schedule(NamedTuple):
     """Int32 arrays as kernels/hopper/entry.cu reads them; unit w is the first of worker w."""
 
     # [32] rows, tokens appended since, merge inside the launch, rows to merge, warps share a row
@@ -230,10 +229,10 @@ def _fill(  # type: ignore[no-untyped-def]
             num_tokens = num_opened = sees_prefix = 0
             for i in range(item_indptr[w], item_indptr[w + 1]):
                 if lo[i] < end and hi[i] > first:
-                    out = pieces[p]
-                    out[0], out[1], out[2], out[3] = slot[i], length[i], lo[i], hi[i]
-                    out[4], out[6], out[7] = position[i], 0, 0
-                    out[5] = is_causal[i] * PIECE_PREFIX + is_open[i] * PIECE_OPEN
+                    pieces[p, 0], pieces[p, 1], pieces[p, 2] = slot[i], length[i], lo[i]
+                    pieces[p, 3], pieces[p, 4] = hi[i], position[i]
+                    pieces[p, 5] = is_causal[i] * PIECE_PREFIX + is_open[i] * PIECE_OPEN
+                    pieces[p, 6], pieces[p, 7] = 0, 0
                     p += 1
                     num_tokens += length[i]
                     num_opened += is_open[i]

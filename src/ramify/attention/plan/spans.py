@@ -98,8 +98,9 @@ def _take_turns(begin, end, length, half, order):  # type: ignore[no-untyped-def
     while place < end:
         tokens = 0
         while tokens < STEP and after[turn] < count[turn]:
-            order[place] = sorted_by_half[turn, after[turn]]
-            tokens += length[order[place]]
+            e = sorted_by_half[turn, after[turn]]
+            order[place] = e
+            tokens += length[e]
             after[turn] += 1
             place += 1
         turn = 3 - turn
@@ -127,10 +128,12 @@ def _cut(
     piece, length, is_reread, half = entries
     slot, node, offset = pieces
     num_lists = len(indptr) - 1
-    cost = np.full(num_lists, unit_us)
+    cost = np.empty(num_lists)
     for t in range(num_lists):
+        us = unit_us
         for e in range(indptr[t], indptr[t + 1]):
-            cost[t] += length[e] * (again_us if is_reread[e] else first_us)
+            us += length[e] * (again_us if is_reread[e] else first_us)
+        cost[t] = us
     total, longest = cost.sum(), cost.max() if num_lists else 0.0
     if not fixed and num_lists:
         # lists that fill the workers evenly enough stay whole: nothing to merge
