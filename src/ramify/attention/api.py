@@ -118,15 +118,14 @@ class TreeAttention:
 
     def plan(self, forest: Forest) -> AttentionPlan:
         """Build the plan of one step; every `run` until the next call uses it."""
-        method, auto = self.method, self._backend.auto_method
-        if method == "auto" and auto is not None:
-            method = auto
+        method, why = self.method, "asked for"
+        if method == "auto" and self._backend.auto_method is not None:
+            method = self._backend.auto_method
+            why = f"what backend {self.backend} plans for every forest"
         tuning = self.tuning
         if self.fixed_cuts is not None:
             tuning = replace(tuning or Tuning(), fixed_cuts=self.fixed_cuts)
-        plan = build_plan(forest, method, heads=self.heads, tuning=tuning)
-        if method != self.method:
-            plan = replace(plan, why=f"what backend {self.backend} plans for every forest")
+        plan = build_plan(forest, method, heads=self.heads, tuning=tuning, why=why)
         self._backend.prepare(forest, plan)
         self._plan, self._grown = plan, 0
         return plan

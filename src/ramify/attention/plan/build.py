@@ -30,6 +30,7 @@ def build_plan(
     block_tokens: int = BLOCK_TOKENS,
     heads: HeadShape | None = None,
     tuning: Tuning | None = None,
+    why: str = "asked for",
 ) -> AttentionPlan:
     """The work list of one step.
 
@@ -37,6 +38,7 @@ def build_plan(
         method: one of METHODS, or "auto" to let `choose_method` decide.
         block_tokens: tokens per block of node_chunk and flatten.
         heads, tuning: what work is weighed with and cut for; without tuning per_branch is not cut.
+        why: how the method came to be chosen, for the plan to say; "auto" gives its own reason.
     Raises:
         InputError: unknown method, or block_tokens below 1.
     Cost: O(nodes + rows + blocks) for the grouped methods; per_branch lists each path's runs.
@@ -44,7 +46,6 @@ def build_plan(
     check_method(method)
     if block_tokens < 1:
         raise InputError(expected_got("block_tokens", "at least 1", block_tokens))
-    why = "asked for"
     if method == "auto":
         method, why = choose_method(forest)
     if method == "per_branch":
@@ -56,7 +57,7 @@ def build_plan(
     elif method == "lean":
         plan = plan_lean(forest, tuning)
     elif method == "fused":
-        plan = plan_fused(forest, heads, tuning)
+        plan = plan_fused(forest, heads, tuning, why)
     else:
         plan = plan_flatten(forest, block_tokens)
     return plan if why == plan.why else replace(plan, why=why)

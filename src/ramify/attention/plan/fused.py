@@ -34,12 +34,16 @@ class Tiles(NamedTuple):
 
 
 def plan_fused(
-    forest: Forest, heads: HeadShape | None = None, tuning: Tuning | None = None
+    forest: Forest,
+    heads: HeadShape | None = None,
+    tuning: Tuning | None = None,
+    why: str = "asked for",
 ) -> AttentionPlan:
     """Items of one row tile each, along the line of all lists.
 
     Args:
         heads: default 32 query and 8 KV heads of 128, 16 bit.
+        why: how the method came to be chosen.
     """
     heads = heads or HeadShape(num_q_heads=32, num_kv_heads=8, head_dim=128, itemsize=2)
     tuning = tuning or Tuning()
@@ -60,6 +64,7 @@ def plan_fused(
         spans.item,
         row_range=(tiles.edges[spans.item_list], tiles.edges[spans.item_list + 1]),
         item_worker=spans.item_worker,
+        why=why,
     )
 
 

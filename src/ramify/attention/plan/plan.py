@@ -117,12 +117,14 @@ def plan_from_pieces(
     *,
     row_range: tuple[IntArray, IntArray] | None = None,
     item_worker: IntArray | None = None,
+    why: str = "asked for",
 ) -> AttentionPlan:
     """Fill in positions and intervals for pieces grouped by rising `item` ids [P].
 
     Args:
         row_range: by item id the ordered rows [begin, end) that the item serves; default all.
         item_worker: [W], for plans whose items are cut for workers.
+        why: how the method came to be chosen.
     """
     order = forest.order
     first_row = forest.first_row(pieces.node, pieces.offset)
@@ -141,7 +143,7 @@ def plan_from_pieces(
     )
     return AttentionPlan(
         method=method,
-        why="asked for",
+        why=why,
         num_nodes=forest.num_nodes,
         row_order=order.row_order,
         row_position=order.ordered_position,
