@@ -41,17 +41,20 @@ class ForestOrder(NamedTuple):
 
 def has_cycle(parent: npt.NDArray[np.int32]) -> bool:
     """Whether following parents from some node never reaches a root (parent -1)."""
-    nodes = np.empty((4, len(parent)), np.int64)
-    return _walk(parent, np.zeros(len(parent), np.int64), *nodes) < len(parent)
+    length, order, rank, start, end = np.zeros((5, len(parent)), np.int64)
+    return _walk(parent, length, order, rank, start, end) < len(parent)
 
 
 def order_forest(
     parent: npt.NDArray[np.int32], length: IntArray, query_node: IntArray, query_len: IntArray
 ) -> ForestOrder:
     """Everything that is one pass over nodes or rows; the arrays are those of a `Forest`."""
+    length, query_node, query_len = _plain(length), _plain(query_node), _plain(query_len)
     nodes = np.empty((8, len(parent)), np.int64)
     rows = np.empty((4, len(query_node)), np.int64)
-    _order(parent, _plain(length), _plain(query_node), _plain(query_len), nodes, rows)
+    order, rank, start, end = nodes[0], nodes[1], nodes[2], np.empty(len(parent), np.int64)
+    assert _walk(parent, length, order, rank, start, end) == len(parent), "parents form a cycle"
+    _order_rows(rank, end, start, length, query_node, query_len, nodes[3:], rows)
     return ForestOrder(*nodes, *rows)
 
 
@@ -81,22 +84,6 @@ def row_shares(order: ForestOrder, parent: npt.NDArray[np.int32], length: IntArr
 def _plain(values: IntArray) -> IntArray:
     """Contiguous int64: another layout or width would be compiled anew, in the middle of a step."""
     return np.ascontiguousarray(values, np.int64)
-
-
-@njit
-def _order(
-    parent: npt.NDArray[np.int32],
-    length: IntArray,
-    query_node: IntArray,
-    query_len: IntArray,
-    nodes: IntArray,
-    rows: IntArray,
-) -> None:
-    """Fill the fields of `ForestOrder`: `nodes` [8, N] and `rows` [4, Q], in their order."""
-    order, rank, start = nodes[0], nodes[1], nodes[2]
-    end = np.empty(len(parent), np.int64)
-    assert _walk(parent, length, order, rank, start, end) == len(parent), "parents form a cycle"
-    _order_rows(rank, end, start, length, query_node, query_len, nodes[3:], rows)
 
 
 @njit

@@ -72,7 +72,7 @@ def _list_visible(runs, nodes, intervals, ordered_len, out):  # type: ignore[no-
         for run in range(run_indptr[node], run_indptr[node + 1]):
             length = min(run_len[run], visible_len[node] - offset)
             if length <= 0:
-                break
+                continue  # nobody sees the rest, or the run is empty
             # own rows come first by growing length, and some row sees this run: so there is one
             # at lo, and the first of these two questions is the one whose answer hardly varies
             while ordered_len[lo] <= offset and lo < own_hi[node]:
@@ -102,7 +102,7 @@ def _list_runs(run_indptr, run_begin, run_len, nodes, limit, out):  # type: igno
         for run in range(run_indptr[nodes[i]], run_indptr[nodes[i] + 1]):
             length = min(run_len[run], limit[i] - offset)
             if length <= 0:
-                break
+                continue
             out[0, count], out[1, count], out[2, count] = run_begin[run], length, nodes[i]
             out[3, count], out[4, count] = offset, i
             offset += run_len[run]

@@ -1,0 +1,211 @@
+"""Row tiles: where ordered rows are cut so that little is read twice, and what each tile reads.
+
+A tile is a unit of its own, reads again what its rows share with those before it, and masks what
+only one of its rows sees. The cut of least cost is found row by row, from the best of all cuts
+that end before: O(rows + pieces x tiles that see them).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ramify.attention.plan.cost import Tuning
+from ramify.attention.plan.pieces import IntArray, Visible
+from ramify.attention.plan.spans import STEP, Lists
+from ramify.core.forest import Forest
+from ramify.core.jit import njit
+
+
+class Tiles(NamedTuple):
+    """T intervals of ordered rows, and for each the pieces that its rows see."""
+
+    edges: IntArray  # [T + 1]
+    lists: Lists
+    most_rows: int  # of a tile
+
+
+def row_tiles(forest: Forest, seen: Visible, most: int, tuning: Tuning) -> Tiles:
+    """The cut into row tiles that re-reads least, counting tiles as units, and their lists.
+
+    With fixed cuts no tile holds rows of two trees, so a tree's tiles do not depend on others.
+
+    Args:
+        seen: what the rows of the forest see.
+        most: rows of a tile.
+    """
+    costs = tuning.costs
+    walls = np.zeros(forest.num_rows + 1, dtype=np.bool_)
+    if tuning.fixed_cuts is not None:
+        walls[forest.row_lo[forest.parent < 0]] = True
+    edges, indptr, columns, most_rows = _tile(
+        seen.lo,
+        seen.hi,
+        seen.pieces.length,
+        seen.position,
+        forest.ordered_position,
+        most,
+        _exact(costs.reread_us / STEP),
+        _exact(costs.masked_part * costs.step_us / STEP),
+        _exact(costs.unit_us),
+        walls,
+        tuning.fixed_cuts is not None,
+    )
+    lists = Lists(
+        indptr=indptr,
+        piece=columns[0],
+        length=columns[1],
+        is_reread=columns[2],
+        half=columns[3],
+    )
+    return Tiles(edges=edges, lists=lists, most_rows=most_rows)
+
+
+def _exact(us: float) -> float:
+    """On a grid where sums are exact: ties between tiles break alike whatever stands before."""
+    return round(us * 2**24) / 2**24
+
+
+@njit
+def _tile(  # type: ignore[no-untyped-def]
+    lo, hi, length, begins, position, most, token_us, masked_us, tile_us, walls, is_fixed
+):
+    """Edges of the tiles, indptr and columns of their lists, rows of the largest tile."""
+    edges = _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed)
+    indptr = np.zeros(len(edges), dtype=np.int64)
+    columns = np.empty((4, _count_entries(lo, hi, edges)), dtype=np.int64)
+    _fill_entries(lo, hi, length, begins, position, edges, columns, indptr)
+    most_rows = 0
+    for t in range(len(edges) - 1):
+        most_rows = max(most_rows, edges[t + 1] - edges[t])
+    return edges, indptr, columns, most_rows
+
+
+@njit
+def _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed):  # type: ignore[no-untyped-def]
+    num_rows = len(walls) - 1
+    shared = np.zeros(num_rows + 1, np.int64)  # tokens that rows before and after an edge both see
+    private = np.zeros(num_rows + 1, np.int64)  # tokens that only the row before an edge sees
+    for i in range(len(lo)):
+        # no branch: which pieces a single row sees is as good as random
+        together = length[i] * (hi[i] - lo[i] > 1)
+        shared[lo[i] + 1] += together
+        shared[hi[i]] -= together
+        private[hi[i]] += length[i] - together
+    num_gaps = 0  # edges between rows that share nothing, the last one included
+    for edge in range(1, num_rows + 1):
+        shared[edge] += shared[edge - 1]
+        private[edge] += private[edge - 1]
+        num_gaps += shared[edge] == 0
+    if not is_fixed and num_gaps > 1:
+        _part_strangers(lo, length, shared, tile_us / masked_us if masked_us > 0 else np.inf, walls)
+    begin = _best_begins(shared * token_us + tile_us, private * masked_us, most, walls)
+    edges = np.empty(num_rows + 1, dtype=np.int64)
+    count, row = 0, num_rows
+    while row > 0:
+        edges[count] = row
+        count += 1
+        row = begin[row]
+    edges[count] = 0
+    return edges[: count + 1][::-1].copy()
+
+
+@njit
+def _best_begins(end_us, masked_us, most, walls):  # type: ignore[no-untyped-def]
+    """For each end of a tile, where the tile begins in the cheapest cut of all rows before the end.
+
+    A tile [begin, end) costs end_us[end], and if it has several rows masked_us[end] -
+    masked_us[begin] more; both are sums up to an edge. Of equals the longest tile wins. The least
+    of a window that slides is that of its old part, known for every place where the window may
+    begin, or of what came since: two comparisons a row, and no branch that a row could surprise.
+    """
+    ahead_us = np.zeros(len(walls))  # of the best cut up to an edge, less masked_us there
+    begin = np.zeros(len(walls), dtype=np.int64)
+    oldest = np.empty(len(walls), dtype=np.int64)  # best start from here to the end of the old part
+    wall, old_end = 0, 0
+    recent, recent_us = 0, np.inf
+    for end in range(1, len(walls)):
+        start = end - 1
+        wall = start if walls[start] else wall
+        is_less = ahead_us[start] < recent_us
+        recent = start if is_less else recent
+        recent_us = ahead_us[start] if is_less else recent_us
+        first = max(wall, end - most)
+        if first >= old_end:
+            best = start
+            for row in range(start, first - 1, -1):
+                best = row if ahead_us[row] <= ahead_us[best] else best
+                oldest[row] = best
+            old_end, recent_us = end, np.inf
+        old = oldest[first]
+        is_old = ahead_us[old] <= recent_us
+        best, least_us = old if is_old else recent, ahead_us[old] if is_old else recent_us
+        # a row alone is never masked
+        alone_us = ahead_us[start] - (masked_us[end] - masked_us[start])
+        is_alone = alone_us < least_us
+        begin[end] = start if is_alone else best
+        ahead_us[end] = (alone_us if is_alone else least_us) + end_us[end]
+    return begin
+
+
+@njit
+def _part_strangers(lo, length, shared, worth, walls):  # type: ignore[no-untyped-def]
+    """Walls between trees that share nothing and together read enough to pay for a tile more."""
+    num_rows = len(shared) - 1
+    tokens = np.zeros(num_rows + 1)  # of the tree that begins at a row
+    tree = np.empty(num_rows + 1, dtype=np.int64)
+    first = 0
+    for row in range(num_rows):
+        if shared[row] == 0:
+            first = row
+        tree[row] = first
+    for i in range(len(lo)):
+        tokens[tree[lo[i]]] += length[i]
+    before = 0
+    for row in range(1, num_rows):
+        if shared[row] == 0:
+            if tokens[before] + tokens[row] >= worth:
+                walls[row] = True
+            before = row
+
+
+@njit
+def _count_entries(lo, hi, edges):  # type: ignore[no-untyped-def]
+    tile = np.empty(edges[-1], dtype=np.int64)
+    for t in range(len(edges) - 1):
+        tile[edges[t] : edges[t + 1]] = t
+    count = 0
+    for i in range(len(lo)):
+        count += tile[hi[i] - 1] - tile[lo[i]] + 1
+    return count
+
+
+@njit
+def _fill_entries(lo, hi, length, begins, position, edges, out, indptr):  # type: ignore[no-untyped-def]
+    """Each tile's entries in depth-first order, cut off after the last token a row of it sees."""
+    # pieces come by rising lo, so those still open are a list that shrinks, and grows at its end
+    still = np.empty(len(lo), dtype=np.int64)
+    num_open, after, count = 0, 0, 0
+    for t in range(len(edges) - 1):
+        first, end = edges[t], edges[t + 1]
+        kept = 0
+        for j in range(num_open):
+            still[kept] = still[j]
+            kept += hi[still[j]] > first
+        num_open = kept
+        while after < len(lo) and lo[after] < end:
+            still[num_open] = after
+            num_open += 1
+            after += 1
+        middle = (first + end + 1) // 2
+        for j in range(num_open):
+            piece = still[j]
+            # the last row of the tile sees most
+            seen = position[min(hi[piece], end) - 1] + 1 - begins[piece]
+            out[0, count] = piece
+            out[1, count] = min(length[piece], seen)
+            out[2, count] = lo[piece] < first
+            out[3, count] = (hi[piece] <= middle) + 2 * (lo[piece] >= middle)
+            count += 1
+        indptr[t + 1] = count
