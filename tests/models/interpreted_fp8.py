@@ -142,6 +142,11 @@ def test_a_decoder_of_fp8_weights(naive_attend: Any) -> None:
     # activations in bfloat16's eight bits, through four products a layer
     assert exact.std() > 0.3
     assert (got - exact).abs().max() <= 0.02 * exact.abs().max()
+    last = torch.tensor([4])
+    for wanted in (last, last[:0]):
+        attend = begin()
+        some = fused.forward(tokens, positions, slots, k_pool, v_pool, over_pool, wanted)
+        torch.testing.assert_close(some, got[wanted], rtol=0.0, atol=0.01)
     # the weights that were rounded are gone
     left = {name for name, _ in decoder.layers[0].named_parameters()}
     assert left == {"input_norm", "mlp_norm", "qkv_bias", "out_bias", "gate_up_bias", "down_bias"}

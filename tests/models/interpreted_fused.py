@@ -251,7 +251,7 @@ def test_gated(
     monkeypatch.setattr(gated_module, "BLOCK", 16)
     rows, hidden, inner = 3, 24, 72
     x, gate_up = torch.randn(rows, hidden).to(dtype), 3 * torch.randn(rows, 2 * inner)
-    gate_up[0, :2] = torch.tensor([-300.0, 300.0])  # exp overflows for neither
+    gate_up[0, :2] = torch.tensor([-300.0, 300.0])  # exp overflows, silu does not
     gate_up = gate_up.to(dtype)
     bias = torch.randn(2 * inner).to(dtype) if has_bias else None
     out = torch.full((rows, inner), torch.nan, dtype=dtype)

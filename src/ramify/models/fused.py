@@ -52,7 +52,7 @@ class FusedDecoder:
             is of no use by itself any more.
     Raises:
         ConfigError: the decoder is not on a CUDA device, or with `fp8_weights` not of 16 bit or on
-            a GPU without fp8.
+            a GPU that is neither Hopper nor a data-centre Blackwell.
     """
 
     def __init__(self, decoder: Decoder, *, fp8_weights: bool = False) -> None:
@@ -186,6 +186,7 @@ def _check_fp8(decoder: Decoder) -> None:
         raise ConfigError(expected_got("dtype", "16 bit with fp8 weights", decoder.dtype))
     if decoder.device.type == "cuda":
         capability = torch.cuda.get_device_capability(decoder.device)
-        if capability < (8, 9):
-            expected = "compute capability 8.9 or more with fp8 weights"
+        if capability[0] not in (9, 10):
+            # the kernel's tiles need fp8 tensor cores and 200 KB of shared memory
+            expected = "compute capability 9 or 10 with fp8 weights"
             raise ConfigError(expected_got("device", expected, ".".join(map(str, capability))))

@@ -143,7 +143,7 @@ def fill_random(decoder: Decoder, seed: int) -> None:
 
 
 def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """What is drawn at once: everything on a CPU, where memory is no concern; else some rows."""
+    """What is drawn at once: everything on a CPU, where that fixes the bits; else some rows."""
     if tensor.device.type == "cpu":
         return (tensor,)
     return tensor.split(max(1, CHUNK_ELEMENTS * len(tensor) // tensor.numel()))

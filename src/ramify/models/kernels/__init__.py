@@ -1,1 +1,1 @@
-"""Triton kernels of the fused decoder. Imported by fused.py alone: a CPU needs no Triton."""
+"""Triton kernels of the fused decoder; only fused.py and products.py import them."""

@@ -4,7 +4,7 @@ Maths        x = down * (hi + lo), with down a power of two per row and BLOCK_K 
              four bits of x / down and lo the top four of the rest. bfloat16 has eight bits: nothing
              is lost but what lies below 2 ** -17 of the largest number of a block.
 Why          Hopper multiplies fp8 by fp8 straight from shared memory. Widening weights to bfloat16
-             takes two instructions a weight or more, about all that memory leaves time for.
+             takes two instructions a weight or more, and memory leaves time for three (counted).
 Grid         split_kernel: (rows, K / BLOCK_K)
 """
 

@@ -35,7 +35,11 @@ def is_interpreted() -> bool:
 
 @cache
 def launch_options(device: torch.device) -> dict[str, Any]:
-    """Programmatic dependent launch where the GPU has it: the kernel is there when its input is."""
+    """Programmatic dependent launch where the GPU has it: the kernel is there when its input is.
+
+    With PDL a kernel may start before the one ahead of it ends. It waits (gdc_wait) in every
+    program, and until then touches nothing but weights: so whatever came earlier has ended too.
+    """
     if is_interpreted() or torch.cuda.get_device_capability(device) < (9, 0):
         return {"PDL": False}
     return {"PDL": True, "launch_pdl": True}

@@ -132,7 +132,7 @@ def rope_store(
     Args:
         qkv: [rows, (Hq + 2 Hkv) D], x @ W with the norm's weight folded into W.
         x: [rows, hidden], whose root mean square divides qkv; like qkv contiguous.
-        positions: [rows] int64. slots: [rows] int64, no two of them equal unless nobody reads it.
+        positions: [rows] int64. slots: [rows] int64, all different but for one that nobody reads.
         q: [rows, Hq, D] contiguous, written.
         k_pool, v_pool: [num_slots, Hkv, D], last axis contiguous, written at `slots`.
         rotary: [num_positions, D] (see rope.py::rotary_table).
