@@ -1,0 +1,109 @@
+"""Products of few rows: every variant compiles without a GPU; on one they meet float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from ramify.core.errors import BackendUnavailable
+from ramify.models.kernels.hopper.product import (
+    MAX_ROWS,
+    ProductKernel,
+    cut,
+    gated_product,
+    padded,
+    product,
+    suits,
+)
+from ramify.testing.compare import assert_within_budget
+
+NUM_SMS = 132  # of an H200
+SHAPES = {"qkv": 6144, "out": 4096, "gate_up": 28672, "head": 128256, "small": 40}
+
+
+@pytest.mark.parametrize("is_bf16", [True, False])
+@pytest.mark.parametrize("rows", [8, 64, 128])
+def test_variants_compile_without_spills_of_shared_memory(rows: int, is_bf16: bool) -> None:
+    nvrtc = pytest.importorskip("ramify.attention.backends.nvrtc")
+    try:
+        nvrtc.bindings("nvrtc")
+    except BackendUnavailable as unavailable:
+        pytest.skip(str(unavailable))
+    cuts = {cut(num_out, rows, NUM_SMS) for num_out in SHAPES.values()}
+    variants = [
+        ProductKernel(rows=rows, tile=tile, split=split, is_bf16=is_bf16, adds=split == 2)
+        for tile, split in sorted(cuts)
+    ]
+    variants.append(ProductKernel(rows=rows, tile=256, split=1, is_bf16=is_bf16, is_gated=True))
+    for variant in variants:
+        assert variant.stages >= 3, "a ring must hide the memory's latency"
+        _, log = nvrtc.compile_with_log(variant.source(), "sm_90a", ["--ptxas-options=-v"])
+        assert "0 bytes spill stores" in log, (variant, log)
+
+
+def test_cuts_keep_most_sms_reading() -> None:
+    for name, num_out in SHAPES.items():
+        for rows in (8, 64, 96, 128):
+            tile, split = cut(num_out, rows, NUM_SMS)
+            ctas = -(-num_out // tile) * split
+            assert ctas >= 0.7 * NUM_SMS or (tile, split) == (64, 2), (name, rows)
+    assert [padded(rows) for rows in (1, 8, 9, 50, 128)] == [8, 8, 16, 64, 128]
+
+
+def test_what_does_not_suit() -> None:
+    good = torch.zeros(5, 256, dtype=torch.bfloat16)
+    assert suits(good) and suits(good.half())
+    assert not suits(good.float()), "32 bit"
+    assert not suits(good.t()), "the other axis contiguous"
+    assert not suits(torch.zeros(5, 192, dtype=torch.bfloat16)), "an odd number of stages"
+    assert not suits(torch.zeros(5, 260, dtype=torch.bfloat16)[:, 4:]), "misaligned"
+
+
+def matrix(*shape: int, dtype: torch.dtype, seed: int) -> Tensor:
+    generator = torch.Generator("cuda").manual_seed(seed)
+    return torch.randn(*shape, generator=generator, device="cuda").to(dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("rows", [1, 7, 33, 64, 100, MAX_ROWS])
+def test_products_meet_float64(rows: int, dtype: torch.dtype) -> None:
+    for num_out, num_in in ((6144, 512), (28672, 256), (136, 1024), (4096, 14336)):
+        x = matrix(rows, num_in, dtype=dtype, seed=rows)
+        weight = matrix(num_out, num_in, dtype=dtype, seed=num_out) / num_in**0.5
+        base = matrix(rows, num_out, dtype=dtype, seed=7)
+        exact = x.double() @ weight.double().t()
+        for adds in (False, True):
+            outs = [base.clone() if adds else torch.full_like(base, torch.nan) for _ in range(2)]
+            for out in outs:
+                product(x, weight, out, adds=adds)
+            wanted = exact + base.double() if adds else exact
+            naive = (x @ weight.t()).float() + (base.float() if adds else 0.0)
+            assert_within_budget(outs[0], wanted, naive.to(dtype), name=f"{num_out}, {adds}")
+            assert torch.equal(*outs), "the same bits every run"
+            one = base[-1:].clone()
+            product(x[-1:].contiguous(), weight, one, adds=adds)
+            assert torch.equal(one, outs[0][-1:]), "a row does not depend on the others"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows", [1, 50, MAX_ROWS])
+def test_gated_products_meet_float64(rows: int) -> None:
+    dtype, eps = torch.bfloat16, 1e-5
+    for inner, num_in in ((14336, 512), (200, 256)):
+        x = 3 * matrix(rows, num_in, dtype=dtype, seed=rows)
+        weight = matrix(2 * inner, num_in, dtype=dtype, seed=inner) / num_in**0.5
+
+        def gated(x: Tensor, weight: Tensor) -> Tensor:
+            scale = (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+            gate, up = ((x @ weight.t()) * scale).chunk(2, dim=1)
+            return torch.nn.functional.silu(gate) * up
+
+        out = torch.full((rows, inner), torch.nan, dtype=dtype, device="cuda")
+        gated_product(x, weight, out, eps=eps)
+        exact = gated(x.double(), weight.double())
+        assert_within_budget(out, exact, gated(x, weight), name=str(inner))
+        again = torch.empty_like(out)
+        gated_product(x, weight, again, eps=eps)
+        assert torch.equal(out, again), "the same bits every run"
