@@ -15,6 +15,7 @@ from ramify.models.kernels.hopper.product import (
     padded,
     product,
     suits,
+    widest_tile,
 )
 from ramify.testing.compare import assert_within_budget
 
@@ -35,7 +36,8 @@ def test_variants_compile_without_spills_of_shared_memory(rows: int, is_bf16: bo
         ProductKernel(rows=rows, tile=tile, split=split, is_bf16=is_bf16, adds=split == 2)
         for tile, split in sorted(cuts)
     ]
-    variants.append(ProductKernel(rows=rows, tile=256, split=1, is_bf16=is_bf16, is_gated=True))
+    tile = widest_tile(rows)
+    variants.append(ProductKernel(rows=rows, tile=tile, split=1, is_bf16=is_bf16, is_gated=True))
     for variant in variants:
         assert variant.stages >= 3, "a ring must hide the memory's latency"
         _, log = nvrtc.compile_with_log(variant.source(), "sm_90a", ["--ptxas-options=-v"])

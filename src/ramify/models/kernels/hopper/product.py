@@ -18,7 +18,8 @@ from ramify.core.errors import BackendUnavailable
 logger = logging.getLogger(__name__)
 
 ARCH = "sm_90a"
-MAX_SHARED_BYTES = 227 << 10
+FEW_ROWS = 32
+FEW_SHARED_BYTES, MAX_SHARED_BYTES = 160 << 10, 227 << 10
 MAX_ROWS = 128
 STEP = 64  # columns of a stage
 MAX_SPLIT = 2
@@ -37,8 +38,9 @@ class ProductKernel:
 
     @property
     def stages(self) -> int:
-        """Stages of the ring: as many as shared memory holds."""
-        return (MAX_SHARED_BYTES - 4 * self.rows) // self._stage_bytes
+        """Stages of the ring. With few rows, more than 160 KiB in flight gained nothing."""
+        room = FEW_SHARED_BYTES if self.rows <= FEW_ROWS else MAX_SHARED_BYTES
+        return (room - 4 * self.rows) // self._stage_bytes
 
     @property
     def shared_bytes(self) -> int:
@@ -228,17 +230,20 @@ def _launch(
 def cut(num_out: int, rows: int, num_sms: int) -> tuple[int, int]:
     """Tile and split of a product: the largest tile that still keeps most SMs reading.
 
-    A larger tile reads the rows less often; a CTA has to read enough for the memory's latency not
-    to matter, which 0.7 of the SMs do for all. Measured on an H200: more splits cost more in
-    folding than they bring, and beyond 64 rows wide tiles leave room for too few stages.
+    A larger tile reads the rows less often, and a split has to be folded; but a CTA has to read
+    enough for the memory's latency not to matter, which 0.7 of the SMs do for all.
     """
-    widest = 256 if rows <= 64 else 128
-    for tile in (256, 128, 64):
-        tiles = -(-num_out // tile)
-        for split in (1, MAX_SPLIT):
-            if tile <= widest and tiles * split >= 0.7 * num_sms:
+    for split in (1, MAX_SPLIT):
+        for tile in (256, 128, 64):
+            ctas = -(-num_out // tile) * split
+            if tile <= widest_tile(rows) and ctas >= 0.7 * num_sms:
                 return tile, split
     return 64, MAX_SPLIT
+
+
+def widest_tile(rows: int) -> int:
+    """Rows of the weight a CTA should take at most; beyond FEW_ROWS reading the rows counts more."""
+    return 128 if rows <= FEW_ROWS else 256
 
 
 @cache
