@@ -10,6 +10,8 @@ ATTENTION_METHODS = ("per_branch", "lean", "node", "node_chunk", "flatten", "fus
 METHODS = ("auto", *ATTENTION_METHODS)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 LOAD_FORMATS = ("auto", "safetensors", "dummy")
+QUANTIZATIONS = ("none", "fp8")
+KV_CACHE_DTYPES = ("auto", "fp8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,13 @@ class EngineConfig:
     backend: str = field(
         default="auto",
         metadata={"help": "attention backend: auto, hopper, triton, cpu, reference"},
+    )
+    quantization: str = field(
+        default="none",
+        metadata={"help": "weights of the layers: none or fp8 (weight-only, on a GPU)"},
+    )
+    kv_cache_dtype: str = field(
+        default="auto", metadata={"help": "auto, the model's, or fp8: half the bytes a token"}
     )
     policy: str = field(default="fcfs", metadata={"help": "scheduling: fcfs or prefill_first"})
     num_slots: int | None = field(
@@ -58,6 +67,8 @@ class EngineConfig:
             ("method", METHODS),
             ("dtype", DTYPES),
             ("load_format", LOAD_FORMATS),
+            ("quantization", QUANTIZATIONS),
+            ("kv_cache_dtype", KV_CACHE_DTYPES),
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(

@@ -111,9 +111,17 @@ def _executor(config: EngineConfig, model: Decoder) -> Executor:
             method=config.method,
             backend=config.backend,
             use_graphs=config.cuda_graphs,
+            fp8_weights=config.quantization == "fp8",
+            fp8_kv=config.kv_cache_dtype == "fp8",
         )
+    if config.quantization == "fp8":
+        raise ConfigError(expected_got("quantization", "none on a CPU", "fp8"))
     executor = Executor(
-        model, num_slots=config.num_slots, method=config.method, backend=config.backend
+        model,
+        num_slots=config.num_slots,
+        method=config.method,
+        backend=config.backend,
+        fp8_kv=config.kv_cache_dtype == "fp8",
     )
     if config.run_ahead:
         executor.loop = executor.open_loop(HostDraws(), max_rows=MAX_LOOP_ROWS, use_graphs=False)
@@ -131,7 +139,8 @@ def _tokenizer(path: Path, vocab_size: int) -> PreTrainedTokenizerBase | None:
 def _resolve(config: EngineConfig, model: Decoder, budget: MemoryBudget | None) -> EngineConfig:
     """Replace every "auto" and None by what it means for this model and device."""
     shape, weight = model.config, next(model.parameters())
-    token_bytes = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * weight.itemsize
+    itemsize = 1 if config.kv_cache_dtype == "fp8" else weight.itemsize
+    token_bytes = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * itemsize
     num_slots = config.num_slots or _num_slots(config, token_bytes, budget)
     if num_slots < 2:
         raise ConfigError(

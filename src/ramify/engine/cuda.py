@@ -18,10 +18,19 @@ class CudaExecutor(Executor):
     """See Executor. The model's norms are folded into its weights."""
 
     def __init__(
-        self, model: Decoder, *, num_slots: int, method: str, backend: str, use_graphs: bool
+        self,
+        model: Decoder,
+        *,
+        num_slots: int,
+        method: str,
+        backend: str,
+        use_graphs: bool,
+        fp8_weights: bool = False,
+        fp8_kv: bool = False,
     ) -> None:
-        super().__init__(model, num_slots=num_slots, method=method, backend=backend)
-        self._fused = FusedDecoder(model)
+        # scales are measured with the weights as they were loaded
+        super().__init__(model, num_slots=num_slots, method=method, backend=backend, fp8_kv=fp8_kv)
+        self._fused = FusedDecoder(model, fp8_weights=fp8_weights)
         draws = DeviceDraws(MAX_LOOP_ROWS, model.config.vocab_size, self.device)
         self.loop = self.open_loop(draws, max_rows=MAX_LOOP_ROWS, use_graphs=use_graphs)
         self._graph_loop = self.loop if use_graphs else None
@@ -46,9 +55,19 @@ class CudaExecutor(Executor):
         """See Executor.forward; logits are in the model's dtype."""
 
         def attend(layer: int, q: Tensor, window: int | None) -> Tensor:
-            out, _ = attention.run(q, self._k_pool[layer], self._v_pool[layer], window=window)
+            pools = self._k_pool[layer], self._v_pool[layer]
+            out, _ = attention.run(q, *pools, window, *self._scales_of(layer))
             return out
 
+        k_scale, v_scale = self._scales or (None, None)
         return self._fused.forward(
-            token_ids, positions, slots, self._k_pool, self._v_pool, attend, logit_rows
+            token_ids,
+            positions,
+            slots,
+            self._k_pool,
+            self._v_pool,
+            attend,
+            logit_rows,
+            k_scale=k_scale,
+            v_scale=v_scale,
         )

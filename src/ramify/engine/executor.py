@@ -10,6 +10,7 @@ from torch import Tensor
 from ramify.attention import TreeAttention
 from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import DecodeLoop, Draws
+from ramify.engine.kv_scales import FP8, kv_scales, to_fp8
 from ramify.models import Decoder
 
 NODES_PER_ROW = 8
@@ -26,7 +27,15 @@ class Executor:
         loop: can run decode steps ahead of the host; None: every step is waited for.
     """
 
-    def __init__(self, model: Decoder, *, num_slots: int, method: str, backend: str) -> None:
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        num_slots: int,
+        method: str,
+        backend: str,
+        fp8_kv: bool = False,
+    ) -> None:
         config = model.config
         weight = next(model.parameters())
         self.model = model
@@ -35,8 +44,10 @@ class Executor:
         self.scratch_slot = num_slots
         self.loop: DecodeLoop | None = None
         shape = (config.num_layers, num_slots + 1, config.num_kv_heads, config.head_dim)
-        self._k_pool = torch.zeros(shape, dtype=weight.dtype, device=self.device)
-        self._v_pool = torch.zeros(shape, dtype=weight.dtype, device=self.device)
+        self._kv_dtype = FP8 if fp8_kv else weight.dtype
+        self._k_pool = torch.zeros(shape, dtype=self._kv_dtype, device=self.device)
+        self._v_pool = torch.zeros(shape, dtype=self._kv_dtype, device=self.device)
+        self._scales = kv_scales(model) if fp8_kv else None
         self._method, self._backend = method, backend
         self.attention = self.open_attention()
         self.method_in_use = method
@@ -53,6 +64,7 @@ class Executor:
             device=self.device,
             method=self._method,
             backend=self._backend,
+            kv_dtype=None if self._scales is None else self._kv_dtype,
         )
 
     def open_loop(self, draws: Draws, *, max_rows: int, use_graphs: bool) -> DecodeLoop:
@@ -111,11 +123,23 @@ class Executor:
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
             """Store the rows' K and V, then attend over their paths; returns [rows, Hq, D]."""
             start = time.perf_counter()
-            k_pool, v_pool = self._k_pool[layer], self._v_pool[layer]
-            k_pool.index_copy_(0, slots, k)
-            v_pool.index_copy_(0, slots, v)
-            out, _ = attention.run(q, k_pool, v_pool, window=window)
+            scales = self._scales_of(layer)
+            pools = self._k_pool[layer], self._v_pool[layer]
+            for pool, rows, scale in zip(pools, (k, v), scales, strict=True):
+                if scale is None:
+                    pool.index_copy_(0, slots, rows)
+                else:
+                    bytes_of = to_fp8(rows, scale).view(torch.uint8)
+                    pool.view(torch.uint8).index_copy_(0, slots, bytes_of)
+            out, _ = attention.run(q, *pools, window, *scales)
             self.attention_s += time.perf_counter() - start
             return out
 
         return self.model(token_ids, positions, attend, logit_rows)
+
+    def _scales_of(self, layer: int) -> tuple[Tensor | None, Tensor | None]:
+        """Scales of a layer's K and V, [Hkv] float32, where the pool is fp8."""
+        if self._scales is None:
+            return None, None
+        k_scale, v_scale = self._scales
+        return k_scale[layer], v_scale[layer]

@@ -242,7 +242,7 @@ def cut(num_out: int, rows: int, num_sms: int) -> tuple[int, int]:
 
 
 def widest_tile(rows: int) -> int:
-    """Rows of the weight a CTA should take at most; beyond FEW_ROWS reading the rows counts more."""
+    """Rows of the weight that a CTA takes at most; many rows should be read seldom."""
     return 128 if rows <= FEW_ROWS else 256
 
 
