@@ -27,10 +27,9 @@ def kv_scales(model: Decoder) -> tuple[Tensor, Tensor]:
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         largest[:, layer] = torch.stack([k.abs().amax(), v.abs().amax()])
-        heads = (x.transpose(0, 1) for x in (q, k, v))
-        return F.scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=True).transpose(
-            0, 1
-        )
+        q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        return out.transpose(0, 1)
 
     spread = torch.linspace(0, config.vocab_size - 1, num_tokens, device=model.device)
     positions = torch.arange(num_tokens, device=model.device)
