@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from ramify.attention import METHODS, TreeAttention
+from ramify.attention.backends import hopper
 from ramify.attention.backends.hopper import MOST_GROWN
 from ramify.attention.reference import tree_attention_ref
 from ramify.bench.attention.growing_tree import GrowingTree
@@ -113,7 +114,10 @@ def check(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_advanced_plans_are_right_until_too_much_has_grown(method: str) -> None:
+def test_advanced_plans_are_right_until_too_much_has_grown(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hopper, "most_growth", lambda forest: MOST_GROWN)
     writer = Writer(branches=37, prompt=800, room=200, nodes=40)
     op, q = open_op(method), draw(37, Q_HEADS, HEAD_DIM)
     for _ in range(5):
@@ -180,7 +184,7 @@ def test_one_graph_serves_a_thousand_steps_of_a_growing_tree() -> None:
     op, q, source = open_op(), draw(MOST_ROWS, Q_HEADS, HEAD_DIM), draw(MOST_ROWS, 8, 128, seed=3)
     graph, results = graph_of(op, q, pool)
     address = op._backend._arrays.tensor.data_ptr()
-    advanced = 0
+    advanced = allowed = 0
     for step in range(1000):
         forks, prunes = step % 20 == 19, step % 50 == 49
         writer.step(forks=forks, prunes=prunes)
@@ -191,9 +195,11 @@ def test_one_graph_serves_a_thousand_steps_of_a_growing_tree() -> None:
             result.fill_(torch.nan)
         with no_synchronisation():
             if step and not forks and not prunes and op.advance():
-                advanced += 1
+                advanced, allowed = advanced + 1, allowed - 1
             else:
+                assert forks or prunes or not allowed, "a plan may be advanced that often"
                 op.plan(forest)
+                allowed = hopper.most_growth(forest)
             graph.replay()
         if step % 25 in (0, 24):
             assert all(result[rows:].isnan().all() for result in results)
@@ -201,7 +207,7 @@ def test_one_graph_serves_a_thousand_steps_of_a_growing_tree() -> None:
             check((out, lse), q[:rows], pool, forest)
             check((windowed, windowed_lse), q[:rows], pool, forest, WINDOW)
     # 50 forks and 20 cuts, 10 of them in one step
-    assert advanced == 999 - 60 and len(tree.tips) == 24 + 50 - 20
+    assert advanced > 500 and len(tree.tips) == 24 + 50 - 20
     assert op._backend._arrays.tensor.data_ptr() == address
 
 
@@ -277,8 +283,11 @@ def median_us(samples: list[float]) -> float:
     return float(np.median(samples)) * 1e6
 
 
-def test_advancing_and_planning_cost_the_host_little_and_never_wait() -> None:
+def test_advancing_and_planning_cost_the_host_little_and_never_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """1024 branches, 1500 nodes; the GPU is kept busy, so that waiting for it would show."""
+    monkeypatch.setattr(hopper, "most_growth", lambda forest: MOST_GROWN)
     op = open_op()
     tree = GrowingTree.of_size(branches=1024, nodes=1500, prompt=1000, room=8)
     forests = [tree.forest() for _ in range(23)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ramify.attention.backends import nvrtc
-from ramify.attention.backends.hopper import ARCH, HEAD_DIMS, _Params
+from ramify.attention.backends.hopper import ARCH, HEAD_DIMS, MOST_GROWN, _Params, most_growth
 from ramify.attention.backends.nvrtc import compile_cubin, compile_with_log
 from ramify.attention.kernels.hopper.source import (
     MAX_SHARED_BYTES,
@@ -19,6 +19,7 @@ from ramify.attention.kernels.hopper.source import (
     hopper_source,
 )
 from ramify.core.errors import BackendUnavailable
+from ramify.core.forest import Forest
 
 
 def has_compiler() -> bool:
@@ -158,3 +159,16 @@ def test_an_empty_log_leaves_the_bytes_of_others_alone() -> None:
     """The log of a clean compilation is one zero, and Python shares each single byte."""
     compile_with_log('extern "C" __global__ void nothing() {}', ARCH)
     assert bytes([32])[0] == 32
+
+
+def test_short_branches_may_grow_less_before_a_new_plan() -> None:
+    """A plan that is cut for 50 branches of one token is no plan for 50 branches of 60."""
+
+    def forest(branches: int, tokens: int) -> Forest:
+        parent, length = [-1] + [0] * branches, [4000] + [tokens] * branches
+        begin = [0, *range(4000, 4000 + branches * tokens, tokens)]
+        return Forest.from_nodes(parent, length, begin, range(1, branches + 1))
+
+    growth = {tokens: most_growth(forest(50, tokens)) for tokens in (1, 8, 80, 400, 4000)}
+    assert growth == {1: 1, 8: 1, 80: 10, 400: 50, 4000: MOST_GROWN}
+    assert most_growth(Forest.from_nodes([-1], [3], [0], [])) == 0

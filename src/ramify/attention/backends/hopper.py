@@ -37,10 +37,11 @@ THREADS = 384
 LOG2_E = math.log2(math.e)
 HEAD_DIMS = (32, 64, 96, 128)
 
-MOST_GROWN = 64  # tokens per branch after which cuts are no longer even
+# tokens a branch may grow by before cuts are uneven: at most so many, and a part of its length
+MOST_GROWN, GROWN_PART = 64, 8
 LINE_INTS, MOST_LINES = 32, 4096  # of the plan, fetched ahead
 MERGE_THREADS = 128
-MERGES_PER_SM = 16  # CTAs at most: more wait for their turn
+MERGES_PER_SM = 8  # CTAs at most: as many as find room at once
 
 _kernels: dict[tuple[KernelConstants, int], tuple[CudaKernel, CudaKernel]] = {}
 
@@ -114,13 +115,14 @@ class HopperBackend(Backend):
         self._arrays.send(_arrays_of(schedule))
         self._schedule = schedule
         self._make_workspace(schedule.num_slots)
-        self._can_grow, self._grown = plan.can_grow, 0
+        self._grown = 0
+        self._most_grown = most_growth(forest) if plan.can_grow else 0
         self._counter = self._arrays["header"][1:2]
         self._read_tokens.clear()
 
     def advance(self) -> bool:
         """One more token per branch: a counter on the device, no copy and no synchronisation."""
-        if not self._can_grow or self._grown == MOST_GROWN:
+        if self._grown == self._most_grown:
             return False
         self._grown += 1
         self._counter.add_(1)
@@ -213,6 +215,12 @@ class HopperBackend(Backend):
         held = (self._arrays.tensor, self._parts, self._counters)
         if not self._held or any(a is not b for a, b in zip(self._held[-1], held, strict=True)):
             self._held.append(held)
+
+
+def most_growth(forest: Forest) -> int:
+    """Tokens by which the rows' own nodes may grow: short ones soon weigh several times as much."""
+    own = forest.length[forest.query_node]
+    return min(MOST_GROWN, max(1, int(own.mean()) // GROWN_PART)) if len(own) else 0
 
 
 def _arrays_of(schedule: Schedule) -> dict[str, np.ndarray]:
