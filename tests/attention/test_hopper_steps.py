@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from ramify.attention import METHODS, TreeAttention
-from ramify.attention.backends import hopper
+from ramify.attention.backends import hopper as backend
 from ramify.attention.backends.hopper import MOST_GROWN
 from ramify.attention.reference import tree_attention_ref
 from ramify.bench.attention.growing_tree import GrowingTree
@@ -117,7 +117,7 @@ def check(
 def test_advanced_plans_are_right_until_too_much_has_grown(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hopper, "most_growth", lambda forest: MOST_GROWN)
+    monkeypatch.setattr(backend, "most_growth", lambda forest: MOST_GROWN)
     writer = Writer(branches=37, prompt=800, room=200, nodes=40)
     op, q = open_op(method), draw(37, Q_HEADS, HEAD_DIM)
     for _ in range(5):
@@ -199,7 +199,7 @@ def test_one_graph_serves_a_thousand_steps_of_a_growing_tree() -> None:
             else:
                 assert forks or prunes or not allowed, "a plan may be advanced that often"
                 op.plan(forest)
-                allowed = hopper.most_growth(forest)
+                allowed = backend.most_growth(forest)
             graph.replay()
         if step % 25 in (0, 24):
             assert all(result[rows:].isnan().all() for result in results)
@@ -287,7 +287,7 @@ def test_advancing_and_planning_cost_the_host_little_and_never_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """1024 branches, 1500 nodes; the GPU is kept busy, so that waiting for it would show."""
-    monkeypatch.setattr(hopper, "most_growth", lambda forest: MOST_GROWN)
+    monkeypatch.setattr(backend, "most_growth", lambda forest: MOST_GROWN)
     op = open_op()
     tree = GrowingTree.of_size(branches=1024, nodes=1500, prompt=1000, room=8)
     forests = [tree.forest() for _ in range(23)]

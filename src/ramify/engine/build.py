@@ -18,6 +18,7 @@ from ramify.engine.executor import Executor
 from ramify.engine.live import Limits
 from ramify.engine.memory import GIB, MemoryBudget, measure
 from ramify.engine.sample import HostDraws
+from ramify.engine.startup import Startup, Stopwatch
 from ramify.models import Decoder, load_model, load_tokenizer, read_config, resolve_model_dir
 from ramify.models.loader import resolve_device, resolve_dtype
 from ramify.scheduling import make_policy
@@ -36,8 +37,8 @@ def model_dir_of(name: str) -> Path:
     return bundled_model_dir(name) if name in MODELS else resolve_model_dir(name)
 
 
-def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig]:
-    """Load everything and return the engine with its settings made concrete.
+def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig, Startup]:
+    """Load everything; returns the engine, its settings made concrete, and what the start took.
 
     Raises:
         ConfigError: a setting, the model directory or one of its files is wrong, or the device has
@@ -48,6 +49,7 @@ def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig]:
     max_rows = config.max_rows or (8192 if _on_gpu(config) else 512)
     config = replace(config, max_rows=max_rows)
     budget = _budget(path, config, max_rows) if _on_gpu(config) else None
+    watch = Stopwatch(torch.device(config.device))
     model = load_model(
         path,
         dtype=config.dtype,
@@ -55,6 +57,7 @@ def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig]:
         load_format=config.load_format,  # type: ignore[arg-type]
         seed=config.seed,
     )
+    weights_s = watch.lap()
     resolved = _resolve(config, model, budget)
     assert resolved.num_slots is not None and resolved.max_context is not None
     limits = Limits(
@@ -62,8 +65,16 @@ def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig]:
         num_slots=resolved.num_slots,
         eos_token_ids=model.config.eos_token_ids,
     )
+    executor = _executor(resolved, model)
+    startup = Startup(
+        weights_s=weights_s,
+        pool_s=executor.pool_s,
+        kernels_s=watch.lap() - executor.pool_s,
+        step_bytes=0 if budget is None else budget.step,
+        **_sizes(executor, limits.num_slots),
+    )
     engine = Engine(
-        _executor(resolved, model),
+        executor,
         TokenTree(limits.num_slots),
         make_policy(config.policy, max_rows=max_rows),
         Codec(_tokenizer(path, model.config.vocab_size), model.config.vocab_size),
@@ -72,7 +83,7 @@ def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig]:
         run_ahead=bool(resolved.run_ahead),
         seed=config.seed,
     )
-    return engine, resolved
+    return engine, resolved, startup
 
 
 def _on_gpu(config: EngineConfig) -> bool:
@@ -126,6 +137,14 @@ def _executor(config: EngineConfig, model: Decoder) -> Executor:
     if config.run_ahead:
         executor.loop = executor.open_loop(HostDraws(), max_rows=MAX_LOOP_ROWS, use_graphs=False)
     return executor
+
+
+def _sizes(executor: Executor, num_slots: int) -> dict[str, int]:
+    return {
+        "num_slots": num_slots,
+        "kv_pool_bytes": num_slots * executor.kv_bytes_per_token,
+        "weight_bytes": sum(weight.nbytes for weight in executor.model.parameters()),
+    }
 
 
 def _tokenizer(path: Path, vocab_size: int) -> PreTrainedTokenizerBase | None:

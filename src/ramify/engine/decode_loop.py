@@ -7,6 +7,7 @@ host reads the tokens of the other. On a GPU a step is one CUDA graph per padded
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -80,6 +81,9 @@ class DecodeLoop:
         scratch_slot: where rows that pad a step write.
         max_rows: most branches of a step.
         use_graphs: capture and replay; else the same kernels are launched one by one.
+
+    Attributes:
+        wait_s: seconds that `collect` has waited for the device so far.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class DecodeLoop:
         self._graphs = StepGraphs(self._step, self._prepare_capture) if use_graphs else None
         self._num_rows = 0
         self._turn = 0
+        self.wait_s = 0.0
 
     def load(self, batch: StepBatch) -> bool:
         """Take over the rows of a step and plan its attention; False where there is no room."""
@@ -167,7 +172,9 @@ class DecodeLoop:
         """Tokens [rows] int64 and log-probabilities [rows] float32 of the oldest step in flight."""
         copy, rows = self._in_flight.popleft()
         if copy.arrived is not None:
+            begin = time.perf_counter()
             copy.arrived.synchronize()
+            self.wait_s += time.perf_counter() - begin
         return copy.tokens[:rows].numpy().copy(), copy.logprobs[:rows].numpy().copy()
 
     # ── on the device ────────────────────────────────────────────────────────────────────────────

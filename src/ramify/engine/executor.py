@@ -11,6 +11,7 @@ from ramify.attention import TreeAttention
 from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import DecodeLoop, Draws
 from ramify.engine.kv_scales import FP8, kv_scales, to_fp8
+from ramify.engine.startup import Stopwatch
 from ramify.models import Decoder
 
 NODES_PER_ROW = 8
@@ -25,6 +26,7 @@ class Executor:
 
     Attributes:
         loop: can run decode steps ahead of the host; None: every step is waited for.
+        pool_s: seconds that making the pool took.
     """
 
     def __init__(
@@ -44,9 +46,11 @@ class Executor:
         self.scratch_slot = num_slots
         self.loop: DecodeLoop | None = None
         shape = (config.num_layers, num_slots + 1, config.num_kv_heads, config.head_dim)
+        watch = Stopwatch(self.device)
         self._kv_dtype = FP8 if fp8_kv else weight.dtype
         self._k_pool = torch.zeros(shape, dtype=self._kv_dtype, device=self.device)
         self._v_pool = torch.zeros(shape, dtype=self._kv_dtype, device=self.device)
+        self.pool_s = watch.lap()
         self._scales = kv_scales(model) if fp8_kv else None
         self._method, self._backend = method, backend
         self.attention = self.open_attention()

@@ -35,6 +35,8 @@ class LLM:
         settings: fields of `EngineConfig` (device, dtype, load_format, method, num_slots, ...).
     Raises:
         ConfigError: a setting or a file of the model is wrong; the message names it.
+    Attributes:
+        startup: the seconds and bytes that starting took.
 
     Not thread-safe, except that `abort` may be called from any thread.
     """
@@ -44,7 +46,8 @@ class LLM:
         for name in settings:
             if name not in known:
                 raise ConfigError(expected_got("setting", f"one of {', '.join(known)}", repr(name)))
-        self.engine, self.config = build_engine(EngineConfig(model=str(model), **settings))
+        config = EngineConfig(model=str(model), **settings)
+        self.engine, self.config, self.startup = build_engine(config)
 
     # ── one call, all results ────────────────────────────────────────────────────────────────────
     def generate(
