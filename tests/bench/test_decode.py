@@ -11,10 +11,11 @@ from ramify import LLM
 from ramify.bench.decode import bench_decode, decode_once, expected_kv_bytes
 from ramify.bench.dummy import write_dummy_model
 from ramify.bench.rows import DecodeRow, append_rows, read_rows
-from ramify.bench.workloads import FewShot, Recorded, random_prompt
+from ramify.bench.workloads import FewShot, Recorded
 from ramify.cli.main import main
 from ramify.core.errors import InputError, IntegrityError
 from ramify.models import read_config
+from ramify.profile.shape import random_prompt
 from ramify.search.recorded import RecordedNode, check_tree
 from ramify.testing.models import save_tiny_llama
 

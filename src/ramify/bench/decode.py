@@ -16,8 +16,9 @@ from ramify import LLM
 from ramify.bench.env import environment
 from ramify.bench.rows import DecodeRow
 from ramify.bench.timer import interleaved, median_of
-from ramify.bench.workloads import DecodeWorkload, random_prompt
+from ramify.bench.workloads import DecodeWorkload
 from ramify.core.errors import InputError, IntegrityError, expected_got
+from ramify.profile.shape import random_prompt
 
 Progress = Callable[[str], None]
 GROUPED = ("node", "node_chunk", "flatten")

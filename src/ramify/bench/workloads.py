@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import SamplingParams
 from ramify.search.controller import Controller
@@ -112,9 +110,3 @@ class Recorded:
             return self.tree.live_tokens_at(step)
         # paths have no gaps, so all rows of a step stand at the same position
         return self.tree.rows_at(step) * (self.prompt_tokens + step)
-
-
-def random_prompt(num_tokens: int, vocab_size: int, seed: int) -> list[int]:
-    """Token ids that mean nothing, the same for the same seed."""
-    rng = np.random.default_rng(seed)
-    return [int(token) for token in rng.integers(2, vocab_size, num_tokens)]

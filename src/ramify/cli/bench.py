@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from rich.table import Table
 
 from ramify import LLM
 from ramify.attention.plan import METHODS
 from ramify.bench.decode import bench_decode
-from ramify.bench.dummy import NAME, write_dummy_model
 from ramify.bench.rows import DecodeRow, append_rows
 from ramify.bench.workloads import DecodeWorkload, FewShot, Recorded
-from ramify.cli.bench_options import DUMMY, BenchOptions
-from ramify.cli.flags import engine_settings
+from ramify.cli import bench_step
+from ramify.cli.bench_model import bench_model
+from ramify.cli.bench_options import BenchOptions
 from ramify.cli.output import Output
 from ramify.cli.shapes import recorded_tree
 from ramify.core.errors import InputError, expected_got
 
+METHODS_COMPARED = ("per_branch", "flatten")
+NEW_TOKENS = 64
+
 
 def execute(options: BenchOptions, out: Output) -> int:
     """Measure and print. Returns 1 when a method read other bytes than its shape implies."""
-    _check_methods(options.methods)
-    with tempfile.TemporaryDirectory(prefix="ramify-bench-") as directory:
-        settings = {**engine_settings(options.engine), "prefix_cache": False}
-        model_name = str(settings["model"])
-        if model_name == DUMMY:
-            model_name = NAME
-            settings["model"] = str(write_dummy_model(Path(directory)))
-            settings["load_format"] = "dummy"
+    if options.shape:
+        return bench_step.execute(options, out)
+    methods = tuple(dict.fromkeys(options.methods or METHODS_COMPARED))
+    _check_methods(methods)
+    with bench_model(options.engine) as (model_name, settings):
         out.say(f"model: {model_name}")
-        engines = {
-            method: LLM(**{**settings, "method": method})
-            for method in dict.fromkeys(options.methods)
-        }
+        engines = {method: LLM(**{**settings, "method": method}) for method in methods}
     workload = _workload(options, next(iter(engines.values())), out)
     rows = bench_decode(
         engines,
@@ -65,7 +59,7 @@ def _workload(options: BenchOptions, llm: LLM, out: Output) -> DecodeWorkload:
         shape = FewShot(
             prompt_tokens=options.prompt_tokens,
             branches=options.branches,
-            new_tokens=options.new_tokens,
+            new_tokens=NEW_TOKENS if options.new_tokens is None else options.new_tokens,
             seed=options.seed,
         )
         out.say(f"workload: {shape.name} tokens, decode steps only")

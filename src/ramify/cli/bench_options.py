@@ -5,22 +5,44 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import tyro
+
 from ramify.cli.flags import BenchEngineFlags, JsonFlag
 
 DUMMY = "dummy"
+Shapes = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(JsonFlag):
-    """Time tree decode against per-branch decode: steps that add one token per branch."""
+    """Time decode steps: method against method, or with --shape as a user of the engine sees them.
 
-    methods: tuple[str, ...] = field(
-        default=("per_branch", "flatten"),
-        metadata={"help": "attention methods; the first is what the others are compared with"},
+    A step adds one token per branch.
+    """
+
+    shape: Shapes = field(
+        default=(),
+        metadata={
+            "help": "time generation of prompt,branches,trees, as in 4000,20,1 64,1,1; "
+            "may be said more than once"
+        },
+    )
+    compare: tuple[str, ...] = field(
+        default=(), metadata={"help": "with --shape: time this peer too; there is transformers"}
+    )
+    methods: tuple[str, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "attention methods; the first is what the others are compared with (default: "
+            "per_branch flatten; with --shape auto)"
+        },
     )
     prompt_tokens: int = field(default=2000, metadata={"help": "tokens all branches share"})
     branches: int = field(default=16, metadata={"help": "branches of the prompt"})
-    new_tokens: int = field(default=64, metadata={"help": "tokens each branch generates"})
+    new_tokens: int | None = field(
+        default=None,
+        metadata={"help": "tokens each branch generates (default: 64, with --shape 200)"},
+    )
     workload: Path | None = field(
         default=None, metadata={"help": "replay a recorded tree of this file instead"}
     )
@@ -33,6 +55,9 @@ class BenchOptions(JsonFlag):
     seed: int = field(default=0, metadata={"help": "root seed"})
     output: Path | None = field(
         default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
+    )
+    commit: str | None = field(
+        default=None, metadata={"help": "commit of the sources, where they are a copy"}
     )
     engine: BenchEngineFlags = field(default_factory=lambda: BenchEngineFlags(model=DUMMY))
 

@@ -47,17 +47,20 @@ class Floor:
 
 def measure_ceilings(timer: Timer, device: torch.device, dtype: torch.dtype) -> Ceilings:
     """Time a large copy and a large matrix product."""
-    num_bytes, size = COPY_BYTES[device.type], GEMM_SIZE[device.type]
+    size = GEMM_SIZE[device.type]
     return Ceilings(
-        copy_bytes_per_s=2 * num_bytes / _copy_us(timer, device, num_bytes) * 1e6,
+        copy_bytes_per_s=copy_bytes_per_s(timer, device),
         gemm_flop_per_s=2 * size**3 / _gemm_us(timer, device, dtype, size) * 1e6,
     )
 
 
-def _copy_us(timer: Timer, device: torch.device, num_bytes: int) -> float:
+def copy_bytes_per_s(timer: Timer, device: torch.device) -> float:
+    """Bytes read plus bytes written per second of a copy far larger than any cache."""
+    num_bytes = COPY_BYTES[device.type]
     source = torch.ones(num_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return median_of(timer.measure({"copy": lambda: target.copy_(source)}, REPEATS)["copy"])
+    times_us = timer.measure({"copy": lambda: target.copy_(source)}, REPEATS)["copy"]
+    return 2 * num_bytes / median_of(times_us) * 1e6
 
 
 def _gemm_us(timer: Timer, device: torch.device, dtype: torch.dtype, size: int) -> float:
