@@ -65,6 +65,13 @@ def test_more_branches_than_slots(make_llm: Callable[..., LLM]) -> None:
         llm.generate([list(range(20))])
 
 
+def test_beams_that_outgrow_the_pool_say_so(make_llm: Callable[..., LLM]) -> None:
+    llm = make_llm(num_slots=40)
+    params = BeamSearchParams(beam_width=8, max_tokens=20)
+    (output,) = llm.beam_search([list(range(30))], params)
+    assert output.error is not None and "slots" in output.error
+
+
 def test_a_request_that_outgrows_the_pool_fails_alone(make_llm: Callable[..., LLM]) -> None:
     llm = make_llm(num_slots=40)
     short, long = llm.generate(
