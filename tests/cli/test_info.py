@@ -30,3 +30,10 @@ def test_text_and_bad_backend(capsys, fails):
     assert main(["info"]) == 0
     assert "auto: the device is a CPU" in capsys.readouterr().out
     assert "triton" in fails("info", "--backend", "triton")
+
+
+def test_what_a_start_takes(run_json, bytes_model, fails):
+    start = run_json("info", "--model", bytes_model, "--start")["start"]
+    assert start["total_s"] > 0 and start["num_slots"] > 0
+    assert start["kv_pool_bytes"] == start["num_slots"] * 2 * 2 * 2 * 16 * 4
+    assert "--model" in fails("info", "--start")

@@ -8,65 +8,33 @@ run. What the host does and the GPU runs in a step is looked at in a run of its 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ramify import LLM, SamplingParams
-from ramify.bench.env import environment
 from ramify.bench.floor import StepFloor, shape_floor
-from ramify.bench.generation import Generation, copy_rate, release, time_generation
-from ramify.bench.step_rows import StepRow, times_of
+from ramify.bench.generation import Generation, copy_rate, release
+from ramify.bench.step_rows import StepRow
+from ramify.bench.target import OURS, NotRun, Target
 from ramify.bench.transformers_peer import TransformersPeer
-from ramify.core.errors import ConfigError, InputError, expected_got
-from ramify.engine.build import model_dir_of
-from ramify.models import read_config
+from ramify.core.errors import ConfigError, InputError
 from ramify.profile.shape import DecodeShape
 from ramify.profile.step import profile_step
-
-OURS = "ramify"
-PEERS = ("transformers",)
-Progress = Callable[[str], None]
 
 TRACED_STEPS = 16
 """Steps under the profiler, for launches and the GPU's idle time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepBench:
-    """What is measured and how.
+class StepBench(Target):
+    """Shapes, and the methods of attention to decode them by."""
 
-    `settings` are those of an LLM, with a concrete device; `new_tokens` is N.
-    """
-
-    settings: dict[str, Any]
-    model_name: str
     shapes: Sequence[DecodeShape]
     methods: Sequence[str] = ("auto",)
-    peers: Sequence[str] = ()
     new_tokens: int = 200
-    repeats: int = 3
-    seed: int = 0
-    commit: str | None = None  # of the sources, where they are a copy
-    progress: Progress = lambda text: None
-    done: Callable[[StepRow], None] = lambda row: None  # gets every row as soon as it is there
-
-    def __post_init__(self) -> None:
-        if self.new_tokens < 2 or self.repeats < 1:
-            got = f"{self.new_tokens}, {self.repeats}"
-            raise InputError(expected_got("new_tokens, repeats", "at least 2 and 1", got))
-        for peer in self.peers:
-            if peer not in PEERS:
-                raise InputError(expected_got("compare", f"one of {', '.join(PEERS)}", repr(peer)))
-
-    @property
-    def device(self) -> torch.device:
-        """Where everything runs."""
-        return torch.device(self.settings["device"])
 
 
 def bench_steps(bench: StepBench) -> list[StepRow]:
@@ -78,7 +46,8 @@ def bench_steps(bench: StepBench) -> list[StepRow]:
     Raises:
         ConfigError: the model cannot be loaded. InputError: a shape is longer than the context.
     """
-    _check_context(bench)
+    for shape in bench.shapes:
+        bench.check_context(shape.prompt_tokens)
     rate = copy_rate(bench.device)
     bench.progress(f"copy rate {rate / 1e9:.1f} GB/s, bytes read and written")
     peers = _time_transformers(bench) if bench.peers else []
@@ -117,16 +86,6 @@ def _run_method(bench: StepBench, method: str, rate: float) -> list[StepRow]:
     return rows
 
 
-def _check_context(bench: StepBench) -> None:
-    """Before hours of measuring, not after."""
-    config = read_config(model_dir_of(str(bench.settings["model"])))
-    limit = bench.settings.get("max_context") or config.max_positions
-    for shape in bench.shapes:
-        if shape.prompt_tokens + bench.new_tokens > limit:
-            got = f"{shape.prompt_tokens} + {bench.new_tokens} tokens"
-            raise InputError(expected_got("shape", f"paths of at most {limit} tokens", got))
-
-
 def _time(bench: StepBench, llm: LLM, shape: DecodeShape) -> Generation | str:
     """The generation of a shape, or why it did not run."""
     prompts = shape.prompts(llm.engine.live.codec.vocab_size, bench.seed)
@@ -137,25 +96,11 @@ def _time(bench: StepBench, llm: LLM, shape: DecodeShape) -> Generation | str:
         )
         for output in llm.generate(prompts, params):
             if output.error is not None:
-                raise _NotRun(output.error)
+                raise NotRun(output.error)
 
-    try:
-        timed = time_generation(
-            generate, new_tokens=bench.new_tokens, repeats=bench.repeats, device=bench.device
-        )
-    except (_NotRun, InputError) as error:
-        return str(error)
-    _report(bench, OURS, shape, timed)
+    timed = bench.time(generate)
+    bench.report(OURS, shape, timed)
     return timed
-
-
-class _NotRun(Exception):
-    """A request failed on its own, for instance out of slots."""
-
-
-def _report(bench: StepBench, provider: str, shape: DecodeShape, timed: Generation) -> None:
-    times = f"{timed.step_ms:.2f} ms a step, first tokens after {timed.first_token_ms:.0f} ms"
-    bench.progress(f"{provider}: {shape}: {times}")
 
 
 def _look_into(bench: StepBench, llm: LLM, shape: DecodeShape) -> dict[str, float | None]:
@@ -196,8 +141,7 @@ def _time_transformers(bench: StepBench) -> list[Generation | str]:
             new_tokens=bench.new_tokens,
             repeats=bench.repeats,
         )
-        if isinstance(timed, Generation):
-            _report(bench, peer.name, shape, timed)
+        bench.report(peer.name, shape, timed)
         every.append(timed)
     return every
 
@@ -222,18 +166,17 @@ def _basics(
     bench: StepBench, shape: DecodeShape, floor: StepFloor, timed: Generation | str
 ) -> dict[str, Any]:
     """What every provider's row of a shape says."""
+    times = bench.row_fields(
+        timed,
+        prompt_tokens=shape.prompt_tokens,
+        num_rows=shape.num_rows,
+        floor_ms=floor.ms,
+    )
     return {
-        "model": bench.model_name,
-        "device": str(bench.device),
-        "prompt_tokens": shape.prompt_tokens,
+        **times,
         "branches": shape.branches,
         "trees": shape.trees,
-        "new_tokens": bench.new_tokens,
-        "repeats": bench.repeats,
-        "floor_ms": floor.ms,
         "floor_weight_bytes": floor.weight_bytes,
         "floor_kv_bytes": floor.kv_bytes,
         "copy_gb_per_s": floor.copy_bytes_per_s / 1e9,
-        "environment": environment(bench.commit),
-        **times_of(timed, num_rows=shape.num_rows, floor_ms=floor.ms),
     }

@@ -1,12 +1,10 @@
-"""Rows of `ramify bench decode --shape` and `ramify bench beam`, and what a timing gives them."""
+"""Rows of `ramify bench decode --shape` and `ramify bench beam`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ramify.bench.env import Environment
-from ramify.bench.generation import Generation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +59,3 @@ class BeamRow(TimedRow):
     question: str = "beam"
     beam_width: int
     are_beams_equal: bool | None = None  # to Ramify's; None for itself, or with other weights
-
-
-def times_of(timed: Generation | str, *, num_rows: int, floor_ms: float) -> dict[str, Any]:
-    """The fields of a TimedRow that a timing fills, or the reason why there is none."""
-    if isinstance(timed, str):
-        names = ("step_ms", "first_token_ms", "tok_per_s", "pct_of_floor", "peak_bytes")
-        return {**dict.fromkeys(names), "reason": timed}
-    step_ms = timed.step_ms
-    return {
-        "step_ms": step_ms,
-        "first_token_ms": timed.first_token_ms,
-        "tok_per_s": num_rows / step_ms * 1e3,
-        "pct_of_floor": 100 * floor_ms / step_ms,
-        "peak_bytes": timed.peak_bytes,
-        "reason": None,
-    }

@@ -63,6 +63,27 @@ class BenchOptions(JsonFlag):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchBeamOptions(JsonFlag):
+    """Time a step of beam search."""
+
+    prompt_tokens: int = field(default=2000, metadata={"help": "tokens of the prompt"})
+    beam_width: tuple[int, ...] = field(default=(8,), metadata={"help": "beams, one or several"})
+    new_tokens: int = field(default=32, metadata={"help": "tokens each beam generates"})
+    compare: tuple[str, ...] = field(
+        default=(), metadata={"help": "time this peer too; there is transformers"}
+    )
+    repeats: int = field(default=3, metadata={"help": "timed runs per width"})
+    seed: int = field(default=0, metadata={"help": "of the prompt"})
+    output: Path | None = field(
+        default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
+    )
+    commit: str | None = field(
+        default=None, metadata={"help": "commit of the sources, where they are a copy"}
+    )
+    engine: BenchEngineFlags = field(default_factory=lambda: BenchEngineFlags(model=DUMMY))
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasureOptions(JsonFlag):
     """What all attention benchmarks may be told."""
 

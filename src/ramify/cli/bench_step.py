@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ramify.bench.rows import append_rows
-from ramify.bench.step import OURS, StepBench, bench_steps
+from ramify.bench.step import StepBench, bench_steps
 from ramify.bench.step_rows import StepRow, TimedRow
+from ramify.bench.target import OURS
 from ramify.cli.bench_model import bench_model
 from ramify.cli.bench_options import BenchOptions
 from ramify.cli.bench_settings import bench_device

@@ -8,20 +8,27 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from ramify import LLM
 from ramify.attention import TreeAttention
 from ramify.attention.backends.select import BACKENDS, PLANNED
 from ramify.attention.plan import METHODS
 from ramify.bench.env import environment
 from ramify.cli.options import InfoOptions
 from ramify.cli.output import Output
-from ramify.core.errors import BackendUnavailable
+from ramify.core.errors import BackendUnavailable, InputError, expected_got
 from ramify.engine.build import model_dir_of
 from ramify.models import read_config
 from ramify.zoo import MODELS, PROBLEMS
 
 
 def execute(options: InfoOptions, out: Output) -> int:
-    """Print the report. Raises ConfigError for a bad model, BackendUnavailable for a backend."""
+    """Print the report.
+
+    Raises ConfigError for a bad model, BackendUnavailable for a backend, InputError where there is
+    no model to load.
+    """
+    if options.start and options.model is None:
+        raise InputError(expected_got("start", "a --model to load", "none"))
     document: dict[str, Any] = {
         "environment": asdict(environment()),
         "devices": _devices(),
@@ -31,6 +38,8 @@ def execute(options: InfoOptions, out: Output) -> int:
     }
     if options.model is not None:
         document["model"] = _model(options.model)
+        if options.start:
+            document["start"] = _start(options.model, options.backend)
     out.say(_table(document))
     out.document(document)
     return 0
@@ -40,7 +49,8 @@ def _devices() -> dict[str, str]:
     devices = {"cpu": f"{torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
         name = torch.cuda.get_device_name(index)
-        devices[f"cuda:{index}"] = f"{name}; this version computes on the CPU only"
+        gib = torch.cuda.get_device_properties(index).total_memory / 2**30
+        devices[f"cuda:{index}"] = f"{name}, {gib:.0f} GiB"
     return devices
 
 
@@ -84,6 +94,16 @@ def _model(name: str) -> dict[str, Any]:
         "weight_bytes": weights,
         "kv_bytes_per_token_float32": 4 * per_token,
     }
+
+
+def _start(name: str, backend: str) -> dict[str, Any]:
+    """What loading the model and opening its pool took: seconds by phase, bytes by use."""
+    startup = LLM(name, backend=backend).startup
+    rounded = {
+        field: round(value, 3) if isinstance(value, float) else value
+        for field, value in asdict(startup).items()
+    }
+    return {"total_s": round(startup.total_s, 3), **rounded}
 
 
 def _table(document: dict[str, Any]) -> Table:

@@ -22,10 +22,12 @@ COMMANDS: dict[type, str] = {
     opt.GenerateOptions: "ramify.cli.generate",
     opt.PlanOptions: "ramify.cli.plan",
     opt.BenchOptions: "ramify.cli.bench",
+    opt.BenchBeamOptions: "ramify.cli.bench_beam",
     opt.BenchAttentionOptions: "ramify.cli.bench_attention",
     opt.BenchCalibrateOptions: "ramify.cli.bench_calibrate",
     opt.BenchDeftOptions: "ramify.cli.bench_deft",
     opt.BenchLeanOptions: "ramify.cli.bench_lean",
+    opt.ProfileOptions: "ramify.cli.profile",
     opt.InfoOptions: "ramify.cli.info",
 }
 """The modules whose `execute(options, out) -> int` does the work; loaded when they are needed."""

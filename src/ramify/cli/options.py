@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from ramify.cli.bench_options import (
+    DUMMY,
     BenchAttentionOptions,
+    BenchBeamOptions,
     BenchCalibrateOptions,
     BenchDeftOptions,
     BenchLeanOptions,
     BenchOptions,
 )
-from ramify.cli.flags import EngineFlags, JsonFlag, SamplingFlags
+from ramify.cli.flags import BenchEngineFlags, EngineFlags, JsonFlag, SamplingFlags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,16 +134,42 @@ class PlanOptions(JsonFlag):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProfileOptions(JsonFlag):
+    """Trace steady decode steps and show where their time goes."""
+
+    what: tyro.conf.Positional[Literal["step"]] = field(metadata={"help": "what is profiled"})
+    shape: str = field(
+        default="2000,16,1", metadata={"help": "prompt,branches,trees, as in 4000,20,1"}
+    )
+    method: str = field(default="auto", metadata={"help": "attention method"})
+    steps: int = field(default=16, metadata={"help": "steps under the profiler"})
+    timed_steps: int = field(default=64, metadata={"help": "steps before them, by the clock alone"})
+    trace: Path = field(
+        default=Path("trace.json.gz"),
+        metadata={"help": "where the trace goes, .json or .json.gz"},
+    )
+    seed: int = field(default=0, metadata={"help": "root seed"})
+    commit: str | None = field(
+        default=None, metadata={"help": "commit of the sources, where they are a copy"}
+    )
+    engine: BenchEngineFlags = field(default_factory=lambda: BenchEngineFlags(model=DUMMY))
+
+
+@dataclass(frozen=True, kw_only=True)
 class InfoOptions(JsonFlag):
     """Show versions, devices, backends, facts of a model."""
 
     model: str | None = field(default=None, metadata={"help": "bundled name, directory or hub id"})
+    start: bool = field(
+        default=False, metadata={"help": "also load the model and show what the start takes"}
+    )
     backend: str = field(default="auto", metadata={"help": "attention backend to ask for"})
 
 
 _sub = tyro.conf.subcommand
 _Bench = Annotated[
     Annotated[BenchOptions, _sub("decode", prefix_name=False)]
+    | Annotated[BenchBeamOptions, _sub("beam", prefix_name=False)]
     | Annotated[BenchAttentionOptions, _sub("attention", prefix_name=False)]
     | Annotated[BenchCalibrateOptions, _sub("calibrate", prefix_name=False)]
     | Annotated[BenchDeftOptions, _sub("deft", prefix_name=False)]
@@ -153,5 +181,6 @@ Options = (
     | Annotated[GenerateOptions, _sub("generate", prefix_name=False)]
     | Annotated[PlanOptions, _sub("plan", prefix_name=False)]
     | _Bench
+    | Annotated[ProfileOptions, _sub("profile", prefix_name=False)]
     | Annotated[InfoOptions, _sub("info", prefix_name=False)]
 )

@@ -63,7 +63,7 @@ def profile_step(
 
     Args:
         path: of the trace, .json or .json.gz.
-        num_timed, num_traced: steps; longer runs include what happens every few dozen steps only.
+        num_timed, num_traced: steps; a longer run includes what happens every few dozen steps.
     Raises:
         InputError: no step to time or trace, or more than the context holds.
         OutOfSlots: the KV pool is too small for the shape.
@@ -77,7 +77,7 @@ def profile_step(
     try:
         for _ in range(SETTLE_STEPS):
             engine.step()
-        step_us, host_us = _timed(llm, num_timed)
+        timed = _timed(llm, requests, num_timed)
         trace_steps(engine.step, num_kept, path, on_gpu=on_gpu)
         _raise_failed(requests)
     finally:
@@ -85,11 +85,11 @@ def profile_step(
             engine.abort(request)
         engine.settle()
     steps = spans_by_step(path, on_gpu=on_gpu)
+    if not (on_gpu and llm.config.run_ahead):
+        timed["host_us"] = None
     return StepProfile(
         shape=str(shape),
-        num_timed=num_timed,
-        step_us=step_us,
-        host_us=host_us if on_gpu and llm.config.run_ahead else None,
+        **timed,
         **summarize(steps, llm.engine.executor.model.config.num_layers),
     )
 
@@ -106,7 +106,11 @@ def summarize(steps: Sequence[Sequence[Span]], num_layers: int) -> dict[str, Any
     begin_us, end_us = steps[1][0].begin_us, steps[-1][0].begin_us
     counted = steps[1:-1]
     spans = [span for step in counted for span in step]
-    groups = [group for step in counted for group in group_step(step, num_layers)]
+    groups = [
+        group
+        for step in counted
+        for group in groups_of_step([span.name for span in step], num_layers)
+    ]
     count, window_us = len(counted), end_us - begin_us
     used_us: dict[str, float] = defaultdict(float)
     for group, own_us in zip(groups, own_times(spans, end_us), strict=True):
@@ -127,11 +131,6 @@ def summarize(steps: Sequence[Sequence[Span]], num_layers: int) -> dict[str, Any
             if group in used_us
         ),
     }
-
-
-def group_step(step: Sequence[Span], num_layers: int) -> list[str]:
-    """The group of every span of a step."""
-    return groups_of_step([span.name for span in step], num_layers)
 
 
 def _check(llm: LLM, shape: DecodeShape, num_timed: int, num_traced: int, num_steps: int) -> None:
@@ -169,12 +168,29 @@ def _raise_failed(requests: Sequence[Request]) -> None:
             raise request.error
 
 
-def _timed(llm: LLM, num_steps: int) -> tuple[float, float]:
-    """Microseconds per step: on the clock, and of them those that no wait for the device took."""
-    loop = llm.engine.executor.loop
-    waited_s, begin = 0.0 if loop is None else loop.wait_s, perf_counter()
-    for _ in range(num_steps):
-        llm.engine.step()
+def _timed(llm: LLM, requests: Sequence[Request], num_calls: int) -> dict[str, Any]:
+    """Steps by the clock: how many, microseconds each, and of them those without a wait.
+
+    Some calls launch no step, and tokens are written down late. So steps are counted by tokens, of
+    which none is under way at either end.
+    """
+    engine, loop = llm.engine, llm.engine.executor.loop
+    engine.settle()
+    waited_s, tokens = 0.0 if loop is None else loop.wait_s, _tokens(requests)
+    begin = perf_counter()
+    for _ in range(num_calls):
+        engine.step()
+    engine.settle()
     wall_s = perf_counter() - begin
-    waiting_s = 0.0 if loop is None else loop.wait_s - waited_s
-    return wall_s / num_steps * 1e6, (wall_s - waiting_s) / num_steps * 1e6
+    wait_s = 0.0 if loop is None else loop.wait_s - waited_s
+    _raise_failed(requests)
+    num_steps = (_tokens(requests) - tokens) // sum(len(request.tasks) for request in requests)
+    return {
+        "num_timed": num_steps,
+        "step_us": wall_s / num_steps * 1e6,
+        "host_us": (wall_s - wait_s) / num_steps * 1e6,
+    }
+
+
+def _tokens(requests: Sequence[Request]) -> int:
+    return sum(request.tree.generated_tokens for request in requests)
