@@ -101,6 +101,24 @@ def test_floor_of_llama_8b(model, tmp_path):
     assert floor.ms == pytest.approx((weight_bytes_read(llm) + 11 * TOKEN_BYTES) / 1e3)
 
 
+@pytest.mark.gpu
+def test_a_gpu_says_what_its_steps_are_made_of(tmp_path):
+    fixed = {"device": "cuda", "dtype": "bfloat16", "load_format": "dummy", "kv_gib": 1.0}
+    bench = StepBench(
+        settings={"model": str(write_dummy_model(tmp_path)), "prefix_cache": False, **fixed},
+        model_name="dummy",
+        shapes=[parse_shape("300,8,1"), parse_shape("100,4,2")],
+        new_tokens=40,
+        repeats=1,
+    )
+    for row in bench_steps(bench):
+        # eight layers: at least four products and an attention each
+        assert row.launches > 8 * 5
+        assert 0 < row.host_us < 1e3 * row.step_ms * 2
+        assert 0 <= row.idle_share < 1
+        assert row.peak_bytes > 1 << 30
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_presets_are_valid_llamas(name, tmp_path):
     config = read_config(write_dummy_model(tmp_path, name))

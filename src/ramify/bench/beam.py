@@ -42,6 +42,8 @@ class BeamBench(Target):
 class _Run:
     """A timing, or why there is none, and the beams it ended with, best first."""
 
+    provider: str
+    width: int
     timed: Generation | str
     beams: Beams
 
@@ -57,31 +59,31 @@ def bench_beams(bench: BeamBench) -> list[BeamRow]:
     release(bench.device)
     llm = LLM(**bench.settings)
     bench.progress(str(llm.startup))
-    # what all beams share, at the least
-    floor_ms = step_floor(llm, bench.prompt_tokens, rate).ms
-    ours = [_run(bench, llm, width) for width in bench.beam_widths]
-
-    def row(run: _Run, width: int, provider: str, are_equal: bool | None) -> BeamRow:
+    ours = {width: _run(bench, llm, width) for width in bench.beam_widths}
+    floor = step_floor(llm, bench.prompt_tokens, rate)  # what all beams share, at the least
+    rows = []
+    for run in (*ours.values(), *peers):
         fields = bench.row_fields(
-            run.timed, prompt_tokens=bench.prompt_tokens, num_rows=width, floor_ms=floor_ms
+            run.timed, prompt_tokens=bench.prompt_tokens, num_rows=run.width, floor_ms=floor.ms
         )
-        made = BeamRow(
+        row = BeamRow(
             **fields,
-            provider=provider,
+            provider=run.provider,
             dtype=llm.config.dtype,
-            beam_width=width,
-            are_beams_equal=are_equal,
+            beam_width=run.width,
+            are_beams_equal=_are_equal(bench, run, ours[run.width]),
         )
-        bench.done(made)
-        return made
-
-    has_our_weights = bench.settings["load_format"] != "dummy"
-    rows = [row(run, w, OURS, None) for run, w in zip(ours, bench.beam_widths, strict=True)]
-    for peer, own, width in zip(peers, ours, bench.beam_widths, strict=False):
-        ran = isinstance(peer.timed, Generation) and isinstance(own.timed, Generation)
-        are_equal = peer.beams == own.beams if ran and has_our_weights else None
-        rows.append(row(peer, width, TransformersPeer.name, are_equal))
+        bench.done(row)
+        rows.append(row)
     return rows
+
+
+def _are_equal(bench: BeamBench, run: _Run, own: _Run) -> bool | None:
+    """Whether a peer found our beams; None where the question makes no sense."""
+    has_our_weights = bench.settings["load_format"] != "dummy"
+    if run is own or not has_our_weights or not (run.beams and own.beams):
+        return None
+    return run.beams == own.beams
 
 
 def _run(bench: BeamBench, llm: LLM, width: int) -> _Run:
@@ -98,7 +100,7 @@ def _run(bench: BeamBench, llm: LLM, width: int) -> _Run:
 
     timed = bench.time(generate)
     bench.report(OURS, f"{width} beams", timed)
-    return _Run(timed=timed, beams=beams)
+    return _Run(provider=OURS, width=width, timed=timed, beams=beams)
 
 
 def _run_transformers(bench: BeamBench) -> list[_Run]:
@@ -119,5 +121,5 @@ def _run_transformers(bench: BeamBench) -> list[_Run]:
             repeats=bench.repeats,
         )
         bench.report(peer.name, f"{width} beams", timed)
-        runs.append(_Run(timed=timed, beams=beams))
+        runs.append(_Run(provider=peer.name, width=width, timed=timed, beams=beams))
     return runs

@@ -20,7 +20,7 @@ from ramify.bench.generation import Generation, copy_rate, release
 from ramify.bench.step_rows import StepRow
 from ramify.bench.target import OURS, NotRun, Target
 from ramify.bench.transformers_peer import TransformersPeer
-from ramify.core.errors import ConfigError, InputError
+from ramify.core.errors import RamifyError
 from ramify.profile.shape import DecodeShape
 from ramify.profile.step import profile_step
 
@@ -117,7 +117,7 @@ def _look_into(bench: StepBench, llm: LLM, shape: DecodeShape) -> dict[str, floa
                 num_traced=TRACED_STEPS,
                 seed=bench.seed,
             )
-        except (ConfigError, InputError) as error:
+        except RamifyError as error:  # a profiler that sees nothing, a pool without room for more
             bench.progress(f"no host time, launches and idle share: {error}")
             return {}
     return {

@@ -22,10 +22,7 @@ class BenchOptions(JsonFlag):
 
     shape: Shapes = field(
         default=(),
-        metadata={
-            "help": "time generation of prompt,branches,trees, as in 4000,20,1 64,1,1; "
-            "may be said more than once"
-        },
+        metadata={"help": "time generation of prompt,branches,trees, as in 4000,20,1 64,1,1"},
     )
     compare: tuple[str, ...] = field(
         default=(), metadata={"help": "with --shape: time this peer too; there is transformers"}

@@ -35,7 +35,7 @@ def execute(options: BenchOptions, out: Output) -> int:
             settings={**settings, "device": str(device)},
             model_name=model_name,
             shapes=shapes,
-            methods=options.methods or ("auto",),
+            methods=tuple(dict.fromkeys(options.methods or ("auto",))),
             peers=options.compare,
             new_tokens=NEW_TOKENS if options.new_tokens is None else options.new_tokens,
             repeats=options.repeats,
