@@ -97,8 +97,9 @@ def profile_step(
 def summarize(steps: Sequence[Sequence[Span]], num_layers: int) -> dict[str, Any]:
     """The fields of a StepProfile that come from a trace.
 
-    A step lasts from its first span to that of the next, so the first traced step, before which the
-    device was idle, and the last are left out. Raises ConfigError where nothing remains.
+    A step lasts from its first span to that of the next. The first traced step is left out, as the
+    device was idle before it and a profiler may lose its first records, and the last has no end.
+    Raises ConfigError where nothing remains.
     """
     if len(steps) < 3:
         wanted = "a trace of at least 3 steps that set something off"
