@@ -24,6 +24,10 @@ LAYER_GROUPS += ["gate_up product", "gated", "down product"]
         ("merge_kernel", "merge"),
         ("draw_kernel", "sampling"),
         ("fold_kernel", "sampling"),
+        ("copy_kernel", "sampling"),  # of logits that a draw edits
+        ("void at::native::unrolled_elementwise_kernel<direct_copy_kernel_cuda>", "copies"),
+        ("splitKreduce_kernel", "products"),
+        ("product", "products"),
         ("Memcpy DtoH (Device -> Pinned)", "copies"),
         ("void at::native::vectorized_elementwise_kernel<4, CUDAFunctor_add<long>>", "other"),
         ("ramify::tree_attention", "attention"),

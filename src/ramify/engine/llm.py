@@ -280,9 +280,9 @@ class LLM:
         output.usage.generated_tokens = sum(len(node.token_ids) for node in request.tree) - len(
             request.prompt_ids
         )
-        if request.finish is None:  # it failed, and its output says why
-            return output
-        for node, beam in zip(request.finish.outputs, output.outputs, strict=True):
+        nodes = request.finish.outputs if request.finish is not None else ()
+        del output.outputs[len(nodes) :]  # of a search that failed: beams on their way
+        for node, beam in zip(nodes, output.outputs, strict=True):
             made = search.hypotheses[node]
             beam.cumulative_logprob = made.cumulative_logprob
             beam.finish_reason = made.finish_reason

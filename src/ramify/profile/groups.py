@@ -15,7 +15,7 @@ PATTERNS = (
     ("attention", r"attend|attention|partial_kernel|flash|fmha"),
     ("rope and store", r"rope|index_copy"),
     ("gated", r"gated|silu"),
-    ("sampling", r"draw_kernel|fold_kernel|rank_kernel|sample|topk|sort|softmax|argmax"),
+    ("sampling", r"^(draw|fold|rank|filter|edit|copy)_kernel$|sample|topk|sort|softmax|argmax"),
     (PRODUCTS, r"gemm|gemv|nvjet|cutlass|xmma|splitk|matmul|addmm|::mm$|::linear$|product"),
     ("copies", r"memcpy|memset|copy|fill"),
 )
