@@ -8,7 +8,7 @@ import pytest
 
 from ramify.core.errors import InputError
 from ramify.core.params import BeamSearchParams
-from ramify.search import Append, BeamSearch, Close, Prune
+from ramify.search import Append, BeamSearch, Select
 from ramify.search.tree import NodeState
 from ramify.testing.scripted import ScriptedModel, ScriptedRun, run_controller
 from ramify.testing.scripted_model import table_model
@@ -83,6 +83,11 @@ def live_chains(run: ScriptedRun) -> int:
     return sum(n.id not in parents for n in living)
 
 
+def _parents_of_outputs(run: ScriptedRun) -> set[int | None]:
+    assert run.finish is not None
+    return {run.tree[node].parent for node in run.finish.outputs}
+
+
 def test_only_what_is_needed_stays_alive() -> None:
     """Each step leaves at most `width` running beams and the parents of `width` finished ones."""
     chances = {"a": 0.3, "b": 0.25, "c": 0.2, "": 0.15, "d": 0.1}
@@ -107,15 +112,14 @@ def test_only_what_is_needed_stays_alive() -> None:
     run = run_controller(model, Watched(params, (0,)), "P")
     # before the actions of a step are carried out, its candidates' parents are alive too
     assert max(leaves[:-1]) <= 3 * 3
-    assert any(isinstance(a, Prune) for a in run.actions)
-    closed = [a.node for a in run.actions if isinstance(a, Close)]
-    assert closed
-    grown_later = {a.node for a in run.actions if isinstance(a, Append)}
-    assert set(closed) <= grown_later
+    states = {node.id: node.state for node in run.tree}
+    grown = {node.parent for node in run.tree} - {None, run.tree.root}
+    assert {NodeState.CLOSED, NodeState.PRUNED} <= {states[node] for node in grown}
+    assert all(states[node] is not NodeState.IDLE for node in grown - _parents_of_outputs(run))
     # one row per running beam and step, one more for each returned hypothesis
-    appends = [a for a in run.actions if isinstance(a, Append)]
-    assert len([a for a in appends if a.top == 0]) == 3
-    assert len(appends) <= 3 * 12
+    selected = [len(a.nodes) for a in run.actions if isinstance(a, Select)]
+    assert len([a for a in run.actions if isinstance(a, Append)]) == 3
+    assert max(selected) == 3 and sum(selected) <= 3 * 11
 
 
 def test_a_full_context_returns_what_there_is() -> None:

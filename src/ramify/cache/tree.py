@@ -98,14 +98,13 @@ class TokenTree:
         node, offset = match_computed(self.root, tokens)
         return node.start + offset
 
-    def private_slots(self, cursor: Cursor) -> int:
-        """Slots that only this path uses and `drop` would free; reservations are left out."""
-        slots = 0
-        for node in cursor.node.ancestors():
-            if node.ref > 1 or cursor.pins:
-                break
-            slots += node.num_slots
-        return slots
+    def private_slots(self, *cursors: Cursor) -> int:
+        """Slots that only these paths use and `drop` would free; reservations are left out."""
+        used: Counter[Node] = Counter()
+        for cursor in cursors:
+            if not cursor.pins:
+                used.update(cursor.node.ancestors())
+        return sum(node.num_slots for node, paths in used.items() if paths == node.ref)
 
     def fork(self, cursor: Cursor, at: int | None = None) -> Cursor:
         """A second path over the first `at` tokens of `cursor`'s (default: all). Metadata only.
@@ -153,13 +152,18 @@ class TokenTree:
         """Nodes of the path from its root to its leaf."""
         return cursor.node.path()
 
-    def pending(self, cursor: Cursor) -> int:
-        """Tokens on the path that are not computed."""
+    def pending(self, *cursors: Cursor) -> int:
+        """Tokens on the paths that are not computed, each counted once."""
         missing = 0
-        for node in cursor.node.ancestors():
-            missing += len(node.tokens) - node.num_computed
-            if node.num_computed:  # everything above is computed
-                break
+        seen: set[Node] = set()
+        for cursor in cursors:
+            for node in cursor.node.ancestors():
+                if node in seen:
+                    break
+                seen.add(node)
+                missing += len(node.tokens) - node.num_computed
+                if node.num_computed:  # everything above is computed
+                    break
         return missing
 
     # --- slots ---------------------------------------------------------------------------------

@@ -82,6 +82,15 @@ class BatchBuilder:
                 found[position] = self._logit_of.setdefault(row, len(self._logit_of))
         return found
 
+    def logits_of_tips(self, cursors: Iterable[Cursor], owner: int) -> list[int]:
+        """Logits index of the last token of each path; all are computed once the step is done."""
+        found = []
+        for cursor in cursors:
+            row = self._row(cursor.node, cursor.offset - 1, owner)
+            assert row is not None, f"{cursor} is not computed in this step"
+            found.append(self._logit_of.setdefault(row, len(self._logit_of)))
+        return found
+
     def build(self) -> StepBatch:
         """The step's arrays and its forest."""
         blocks = self.blocks

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from ramify.cache import TokenTree
 from ramify.core.errors import InputError, OutOfSlots, RequestAborted, expected_got
 from ramify.core.seeds import mix64
+from ramify.engine import beams
 from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.charge import BranchCharges, charge_step
 from ramify.engine.codec import Codec
@@ -20,7 +21,7 @@ from ramify.engine.executor import Executor
 from ramify.engine.live import Limits, LiveTrees
 from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
-from ramify.engine.request import Grow, Request, Task
+from ramify.engine.request import Beams, Grow, Request, Task
 from ramify.engine.steady import SteadyDecode
 from ramify.scheduling import Decision, KvView, Policy, TaskView, View
 from ramify.search.controller import Controller, Started
@@ -139,6 +140,7 @@ class Engine:
             token_bytes=self.executor.kv_bytes_per_token,
             method=self.executor.method_in_use,
         )
+        self._write_fronts()
         self._recorder.record(logits, ready)
         self._advance({task.request for task, _, _ in ready})
         return True
@@ -183,9 +185,10 @@ class Engine:
         """Freeze what the policy may know."""
         ordered = sorted(self.live.tasks.values(), key=lambda task: (task.request.id, task.id))
         running = [task for task in ordered if task.is_running]
-        is_tight = self.cache.available < len(running)
+        needed = sum(len(task.paths) for task in running)
+        is_tight = self.cache.available < needed
         if is_tight:
-            self.live.drop_idle(len(running) - self.cache.available)
+            self.live.drop_idle(needed - self.cache.available)
         queued = (task for task in ordered if not task.is_running and not self._must_wait(task))
         waiting = list(itertools.islice(queued, MAX_WAITING_VIEW))
         counted: set[tuple[int, int]] = set()
@@ -234,7 +237,7 @@ class Engine:
         scheduled: list[tuple[Task, bool]] = []
         for task, rows in chosen:
             try:
-                whole = builder.schedule(self.live.open(task), rows, task.request.id)
+                whole = self._schedule(builder, task, rows)
             except OutOfSlots:
                 # the policy counted on slots that others took first: try again next step
                 self.live.suspend(task)
@@ -242,11 +245,18 @@ class Engine:
             scheduled.append((task, whole))
         return builder, [self._want(builder, task, whole) for task, whole in scheduled]
 
+    def _schedule(self, builder: BatchBuilder, task: Task, rows: int) -> bool:
+        """Add rows of a task; returns whether its whole path is computed then."""
+        if isinstance(task, Beams):
+            return beams.schedule(builder, task, rows)
+        return builder.schedule(self.live.open(task), rows, task.request.id)
+
     def _admit(self, task: Task) -> bool:
         """Open a task's path; False when a prompt admitted just before it computes its prefix."""
         if self._must_wait(task):
             return False
-        self.live.open(task)
+        if not task.paths:
+            self.live.open(task)
         task.is_running = True
         if task.request.admitted_s is None:
             task.request.admitted_s = self._clock()
@@ -256,6 +266,8 @@ class Engine:
     @staticmethod
     def _want(builder: BatchBuilder, task: Task, whole: bool) -> tuple[Task, Wanted, bool]:
         """Ask the batch for the logits a task wants and this step can give."""
+        if isinstance(task, Beams):
+            return task, beams.wanted(builder, task), whole
         assert task.cursor is not None, "a scheduled task has an open path"
         positions = task.wanted()
         asked = positions[:MAX_LOGITS_PER_TASK]
@@ -318,6 +330,12 @@ class Engine:
             self._advance(steady.close())
 
     # ── after the forward pass ───────────────────────────────────────────────────────────────────
+    def _write_fronts(self) -> None:
+        """Write down what was selected before this step, while the device computes it."""
+        for task in self.live.tasks.values():
+            if isinstance(task, Beams):
+                beams.write(self.live, task)
+
     def _advance(self, requests: Sequence[Request] | set[Request]) -> None:
         """Let controllers answer their events until none is left."""
         for request in sorted(requests, key=lambda r: r.id):

@@ -15,7 +15,7 @@ from ramify.core.outputs import TokenLogprob
 from ramify.core.params import SamplingParams
 from ramify.core.seeds import child_seed
 from ramify.engine.codec import Codec
-from ramify.engine.request import Fan, Force, Grow, Request, Reveal, Task
+from ramify.engine.request import Beams, Fan, Force, Grow, Request, Reveal, Task
 from ramify.engine.sample import History
 from ramify.engine.text import CONTEXT_TOKENS, TextStream
 from ramify.search.controller import Append, Finish, Score, subject
@@ -44,6 +44,7 @@ class LiveTrees:
         self.tasks: dict[int, Task] = {}
         self._prefix_cache = prefix_cache
         self._task_ids = itertools.count()
+        self._text_of: dict[int, str] = {}
 
     # ── tasks ────────────────────────────────────────────────────────────────────────────────────
     def next_task_id(self) -> int:
@@ -85,6 +86,8 @@ class LiveTrees:
 
     def pending_parts(self, task: Task) -> tuple[int, int]:
         """Tokens to compute: on the path a task shares with siblings, and of its own."""
+        if isinstance(task, Beams):
+            return 0, self.cache.pending(*task.tips)
         base = task.request.cursors.get(self.start_node(task))
         if task.cursor is None:
             known = len(task.request.prompt_ids) if base is None else self.cache.pending(base)
@@ -115,7 +118,7 @@ class LiveTrees:
 
     def is_unopened(self, task: Task) -> bool:
         """Whether the task's request holds no path yet."""
-        return task.request.tree.root not in task.request.cursors and task.cursor is None
+        return task.request.tree.root not in task.request.cursors and not task.paths
 
     def shares_prefill(self, request: Request) -> bool:
         """Whether a live request is about to compute more of this prompt than is cached now."""
@@ -184,6 +187,12 @@ class LiveTrees:
         history.generated.update(request.tree.completion_ids(node))
         return history
 
+    def text_of(self, token: int) -> str:
+        """The text of one token; special tokens have none."""
+        if token not in self._text_of:
+            self._text_of[token] = self.codec.decode((token,), skip_special_tokens=True)
+        return self._text_of[token]
+
     def fork_seeds(self, request: Request, node: int, k: int) -> list[int]:
         """Seeds of the next k branches grown from a node, from its seed and their indices."""
         seed = request.tree[node].seed
@@ -192,14 +201,14 @@ class LiveTrees:
     # ── pressure ─────────────────────────────────────────────────────────────────────────────────
     def private_slots(self, task: Task) -> int:
         """Slots that suspending the task would free."""
-        return self.cache.private_slots(task.cursor) if task.cursor is not None else 0
+        return self.cache.private_slots(*task.paths)
 
     def suspend(self, task: Task) -> None:
         """Preempt a task: drop the KV that only its path uses; tokens stay and are recomputed."""
         task.is_running = False
         task.request.usage.preemptions += 1
-        if task.cursor is not None and not task.request.is_pinned:
-            self.cache.drop(task.cursor)
+        if not task.request.is_pinned:
+            self.cache.drop(*task.paths)
 
     def drop_idle(self, wanted: int) -> int:
         """Drop the KV of paths that nothing is computing, youngest request first.
@@ -216,8 +225,9 @@ class LiveTrees:
 
     def _idle_cursors(self, request: Request) -> list[Cursor]:
         """Paths of a request that no running task extends."""
-        busy = {id(task.cursor) for task in request.tasks.values() if task.is_running}
-        held = [*request.cursors.values(), *(t.cursor for t in request.tasks.values() if t.cursor)]
+        tasks = [*request.tasks.values(), *([request.beams] if request.beams else ())]
+        busy = {id(c) for task in request.tasks.values() if task.is_running for c in task.paths}
+        held = [*request.cursors.values(), *(c for task in tasks for c in task.paths)]
         return [c for c in {id(c): c for c in held}.values() if id(c) not in busy]
 
     # ── endings ──────────────────────────────────────────────────────────────────────────────────
@@ -254,8 +264,10 @@ class LiveTrees:
         for task in list(request.tasks.values()):
             self.drop_task(task)
         kept = [request.cursors.pop(n) for n in sorted(keep) if n in request.cursors]
-        self.cache.prune(list(request.cursors.values()))
+        tips = request.beams.tips if request.beams is not None else ()
+        self.cache.prune([*request.cursors.values(), *tips])
         request.cursors.clear()
+        request.beams = None
         for cursor in kept:
             if request.is_pinned:
                 self.cache.unpin(cursor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.seeds import given_seed
+from ramify.engine.beams import select
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Fan, Force, Request
 from ramify.search.controller import (
@@ -16,6 +17,7 @@ from ramify.search.controller import (
     Mark,
     Prune,
     Score,
+    Select,
 )
 from ramify.search.tree import LogicalNode, NodeState
 
@@ -32,6 +34,9 @@ def perform(live: LiveTrees, request: Request, action: Action) -> None:
             _node(request, output)
         live.finish(request, action)
         return
+    if isinstance(action, Select):
+        select(live, request, action)
+        return
     node = _node(request, action.node)
     match action:
         case Expand():
@@ -43,6 +48,7 @@ def perform(live: LiveTrees, request: Request, action: Action) -> None:
         case Mark():
             node.score = action.score
         case Prune():
+            _check_off_front(request, {step.id for step in request.tree.subtree(node.id)})
             live.prune(request, node.id)
         case Close():
             is_growing = any(
@@ -52,6 +58,7 @@ def perform(live: LiveTrees, request: Request, action: Action) -> None:
             if is_growing:
                 got = "an Expand that is not answered"
                 raise InputError(expected_got(f"node {node.id}", "no growth under way", got))
+            _check_off_front(request, {node.id})
             live.close(request, node)
 
 
@@ -92,6 +99,13 @@ def _score(live: LiveTrees, request: Request, node: LogicalNode, action: Score) 
     tokens = live.codec.encode(action.suffix)
     if _fits(live, request, action, len(tokens)):
         _force(live, request, node.id, action, tokens)
+
+
+def _check_off_front(request: Request, nodes: set[int]) -> None:
+    """Only a `Select` decides what becomes of the front."""
+    beams = request.beams
+    if beams is not None and not nodes.isdisjoint(beams.front.nodes):
+        raise InputError(expected_got("node", "none of the front or above it", min(nodes)))
 
 
 def _check_idle(node: LogicalNode) -> None:

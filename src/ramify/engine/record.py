@@ -9,15 +9,16 @@ from torch import Tensor
 
 from ramify.core.outputs import FinishReason, TokenLogprob
 from ramify.core.params import SamplingParams
+from ramify.engine.beams import rank
 from ramify.engine.live import LiveTrees
-from ramify.engine.request import Fan, Force, Grow, Reveal, Task, cursor_of
+from ramify.engine.request import Beams, Fan, Force, Grow, Reveal, Task, cursor_of
 from ramify.engine.sample import SampleRow, sample, token_logprobs, top_logprobs
 from ramify.engine.text import find_stop
 from ramify.search.controller import Append, Appended, Finished, Scored, Spawned, Started
 from ramify.search.tree import LogicalNode, NodeState
 
 Wanted = Mapping[int, int]
-"""Absolute position -> index among the step's logits, for one task."""
+"""Absolute position, of Beams the branch -> index among the step's logits, for one task."""
 
 
 class Recorder:
@@ -41,6 +42,8 @@ class Recorder:
                 self._serve_force(task, logits, wanted, is_complete)
             elif isinstance(task, Reveal):
                 self._serve_reveal(task, logits, wanted, is_complete)
+            elif isinstance(task, Beams):
+                rank(self._live, task, logits, wanted)
             elif is_complete:
                 rows = self._draws(task, wanted)
                 draw_of.append((task, len(draws), len(draws) + len(rows)))

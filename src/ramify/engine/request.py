@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ramify.cache import Cursor
@@ -9,7 +10,17 @@ from ramify.core.outputs import TokenLogprob, Usage
 from ramify.core.params import SamplingParams
 from ramify.engine.sample import History
 from ramify.engine.text import TextStream
-from ramify.search.controller import Append, Controller, Event, Expand, Finish, Score
+from ramify.search.controller import (
+    Append,
+    Candidates,
+    Controller,
+    Event,
+    Expand,
+    Finish,
+    Score,
+    Select,
+)
+from ramify.search.front import Front
 from ramify.search.tree import LogicalTree
 
 
@@ -25,6 +36,11 @@ class Task:
     node: int  # the logical node the task started from
     cursor: Cursor | None = None
     is_running: bool = False
+
+    @property
+    def paths(self) -> Sequence[Cursor]:
+        """The paths to compute; none before the task is opened."""
+        return () if self.cursor is None else (self.cursor,)
 
     @property
     def extra_tokens(self) -> int:
@@ -97,6 +113,31 @@ class Reveal(Task):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
+class Beams(Task):
+    """Compute a front of branches and rank its continuations; see beams.py.
+
+    It is a task while a `Select` is under way, and keeps the front's paths in between.
+    """
+
+    front: Front
+    tips: list[Cursor]  # the path of each branch
+    action: Select | None = None
+    is_written: bool = True  # whether the front's nodes are those of the action
+    num_computed: int = 0  # branches that are computed once the present step is done
+    num_ranked: int = 0  # branches whose continuations are in `found`
+    found: list[Candidates] = field(default_factory=list)
+
+    @property
+    def paths(self) -> Sequence[Cursor]:
+        return self.tips
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a `Select` waits for its answer."""
+        return self.id in self.request.tasks
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class Request:
     """A tree in the engine from submission to result."""
 
@@ -109,6 +150,7 @@ class Request:
     is_by_hand: bool = False  # waits for its user between steps
     cursors: dict[int, Cursor] = field(default_factory=dict)  # logical node -> its live path
     tasks: dict[int, Task] = field(default_factory=dict)
+    beams: Beams | None = None
     num_forks: dict[int, int] = field(default_factory=dict)  # branches ever grown from a node
     events: list[Event] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)

@@ -7,9 +7,11 @@ no clock of its own and never imports torch, so it runs against a scripted model
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
 
 from ramify.core.outputs import TokenLogprob
 from ramify.core.params import SamplingParams
@@ -60,6 +62,31 @@ class Score:
     tag: object = None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Select:
+    """Replace the front, a set of branches that grow in step, by chosen continuations of it.
+
+    Branch i of the new front is a child of `nodes[i]`, a node of the front (at first of `start`
+    alone), that holds `tokens[i]`. `Ranked` comes when all are computed; with no nodes the front
+    ends and nothing comes. One tree has one front.
+
+    Nodes of the old front and nodes held before are kept idle if they are in `held`; else they are
+    closed or, where nothing is left below them, pruned with the ancestors that only led there.
+
+    Attributes:
+        start: the node the front grew from; it stays as it is.
+        logprobs: [len(nodes)] cumulative log-probability of each branch, natural log.
+        top: so many continuations of the new front are asked for, of all its branches together.
+    """
+
+    start: int
+    nodes: Sequence[int]
+    tokens: Sequence[int]
+    logprobs: Sequence[float]
+    held: Collection[int] = ()
+    top: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mark:
     """Attach a score to a node, for results and for whoever watches the tree."""
@@ -91,7 +118,7 @@ class Finish:
     stats: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
-Action: TypeAlias = Expand | Append | Score | Mark | Prune | Close | Finish
+Action: TypeAlias = Expand | Append | Score | Select | Mark | Prune | Close | Finish
 
 
 # ── events: what a controller learns ─────────────────────────────────────────────────────────────
@@ -140,6 +167,22 @@ class Scored:
     tag: object = None
 
 
+class Candidates(NamedTuple):
+    """Branches of a front with a token more, best first; equal ones by branch, then by token."""
+
+    branch: np.ndarray  # [n] int64, places in the front
+    token: np.ndarray  # [n] int64
+    logprob: np.ndarray  # [n] float64, cumulative, above -inf
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """The front of a `Select` is computed; `best` are its most probable continuations."""
+
+    nodes: Sequence[int]
+    best: Candidates
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failed:
     """An action could not be carried out (for instance a path longer than the pool)."""
@@ -149,7 +192,7 @@ class Failed:
     tag: object = None
 
 
-Event: TypeAlias = Started | Spawned | Finished | Appended | Scored | Failed
+Event: TypeAlias = Started | Spawned | Finished | Appended | Scored | Ranked | Failed
 
 
 def subject(event: Event) -> int:
@@ -159,6 +202,8 @@ def subject(event: Event) -> int:
             return event.root
         case Spawned():
             return event.parent
+        case Ranked():
+            return event.nodes[0]
         case _:
             return event.node
 

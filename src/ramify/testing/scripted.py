@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ramify.core.outputs import TokenLogprob
 from ramify.core.params import SamplingParams
 from ramify.core.seeds import child_seed
@@ -17,6 +19,7 @@ from ramify.search.controller import (
     Action,
     Append,
     Appended,
+    Candidates,
     Close,
     Controller,
     Event,
@@ -26,12 +29,15 @@ from ramify.search.controller import (
     Finished,
     Mark,
     Prune,
+    Ranked,
     Score,
     Scored,
+    Select,
     Spawned,
     Started,
     Tokens,
 )
+from ramify.search.front import Front
 from ramify.search.tree import LogicalNode, LogicalTree, NodeState
 from ramify.testing.scripted_model import NextLogprobs, ScriptedModel
 
@@ -86,11 +92,13 @@ class ScriptedRun:
         self._num_computed: dict[int, int] = {}
         self._num_forks: dict[int, int] = {}
         self._failed: list[Event] = []
+        self._front: Front | None = None
+        self._selected: Select | None = None  # under way
 
     @property
     def is_busy(self) -> bool:
         """Whether a further step would bring events."""
-        return bool(self._tasks or self._growing or self._failed)
+        return bool(self._tasks or self._growing or self._failed or self._selected)
 
     @property
     def outputs(self) -> list[str]:
@@ -106,6 +114,9 @@ class ScriptedRun:
             self.actions.append(action)
             if isinstance(action, Finish):
                 self._end(action)
+                continue
+            if isinstance(action, Select):
+                self._select(action)
                 continue
             _expect(action.node in self.tree, "a node of the tree", action)
             node = self.tree[action.node]
@@ -145,6 +156,22 @@ class ScriptedRun:
             node.token_ids, node.text = list(extra), self.model.decode(extra)
         self._tasks.append(_Task(action=action, node=node.id))
 
+    def _select(self, action: Select) -> None:
+        """Move the front on; a node it leaves for good holds no KV any more."""
+        _expect(self._selected is None, "no Select under way", action)
+        front = self._front or Front(self.tree, action.start)
+        front.check(action)
+        limit = self.model.max_context
+        if action.nodes and limit is not None and len(self._path(action.nodes[0])) >= limit:
+            self._failed.append(Failed(node=action.nodes[0], reason="context is full"))
+            return
+        front.move(action, lambda token: self.model.decode((token,)))
+        for step in self.tree:
+            if step.state is NodeState.PRUNED:
+                self._num_computed.pop(step.id, None)
+        self._front = front if action.nodes else None
+        self._selected = action if action.nodes else None
+
     def _prune(self, node: LogicalNode) -> None:
         gone = {step.id for step in self.tree.subtree(node.id)}
         for step in gone:
@@ -166,14 +193,18 @@ class ScriptedRun:
     def step(self) -> list[Event]:
         """Compute what is under way, a token of every branch; returns the events in node order."""
         tasks, self._tasks = self._tasks, []
+        selected, self._selected = self._selected, None
+        front = self._front.nodes if selected is not None and self._front is not None else ()
         growing = dict(sorted(self._growing.items()))
         failed, self._failed = self._failed, []
-        self._compute([task.node for task in tasks] + list(growing))
+        self._compute([*(task.node for task in tasks), *growing, *front])
         found: list[tuple[int, Event]] = [(e.node, e) for e in failed if isinstance(e, Failed)]
         for node, expand in growing.items():
             found.extend(self._grow(node, expand))
         for task in sorted(tasks, key=lambda task: task.node):
             found.extend(self._answer(task))
+        if selected is not None:
+            found.append((front[0], self._rank(selected, front)))
         events = [event for _, event in sorted(found, key=lambda item: item[0])]
         self.events.extend(events)
         return events
@@ -221,6 +252,19 @@ class ScriptedRun:
             self.tree[node].cumulative_logprob += sum(t.logprob for t in logprobs)
         top = self.model.top(path, action.top)
         return Appended(node=node, parent=action.node, logprobs=logprobs, top=top, tag=action.tag)
+
+    def _rank(self, action: Select, front: Sequence[int]) -> Ranked:
+        """The best continuations of a front."""
+        found = [
+            (-(logprob + added), branch, token)
+            for branch, (node, logprob) in enumerate(zip(front, action.logprobs, strict=True))
+            for token, added in self.model.top(self._path(node), action.top)
+            if added > -math.inf
+        ]
+        columns = np.array(sorted(found)[: action.top], dtype=np.float64).reshape(-1, 3).T
+        branch, token = columns[1:].astype(np.int64)
+        best = Candidates(branch=branch, token=token, logprob=-columns[0])
+        return Ranked(nodes=front, best=best)
 
     def _spawn(self, action: Expand) -> list[tuple[int, Event]]:
         parent = self.tree[action.node]

@@ -1,0 +1,149 @@
+"""Branches that grow in step: one task computes a whole front and ranks its continuations.
+
+What a `Select` chooses becomes an edit of the token tree: a branch with one continuation grows in
+place, one with several forks, one with none is pruned. That is metadata; no K or V is moved. The
+logical tree is written later, while the device is busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ramify.cache import Cursor
+from ramify.core.errors import InputError, OutOfSlots, expected_got
+from ramify.engine.batch import BatchBuilder
+from ramify.engine.best import best_continuations, merge
+from ramify.engine.live import LiveTrees
+from ramify.engine.request import Beams, Request
+from ramify.search.controller import Failed, Ranked, Select
+from ramify.search.front import Front
+
+MAX_RANKED = 512
+"""Branches ranked in a step, which bounds the memory of their logits."""
+
+
+# ── between two steps: from a choice to paths ────────────────────────────────────────────────────
+def select(live: LiveTrees, request: Request, action: Select) -> None:
+    """Carry out a `Select`. Raises InputError where it breaks the protocol; nothing was changed."""
+    beams = request.beams or _begin(live, request, action)
+    if beams.is_due:
+        raise InputError(expected_got("Select", "no Select under way", "one that is not answered"))
+    beams.front.check(action)
+    _check_tokens(live, action)
+    limit = live.limits.max_context
+    if action.nodes and beams.tips[0].length >= limit:
+        reason = f"paths of {beams.tips[0].length} + 1 tokens exceed the context of {limit}"
+        request.events.append(Failed(node=action.nodes[0], reason=reason))
+        return
+    beams.tips = _edit(live, request, beams, action)
+    beams.action, beams.is_written, beams.num_ranked = action, False, 0
+    request.beams = beams
+    if action.nodes:
+        live.add_task(beams)
+    else:
+        write(live, beams)
+        request.beams = None
+
+
+def _begin(live: LiveTrees, request: Request, action: Select) -> Beams:
+    """A front of one branch: the node it shall grow from."""
+    if action.start not in request.cursors:
+        raise InputError(expected_got("Select.start", "a computed node", action.start))
+    return Beams(
+        id=live.next_task_id(),
+        request=request,
+        node=action.start,
+        front=Front(request.tree, action.start),
+        tips=[request.cursors[action.start]],
+    )
+
+
+def _check_tokens(live: LiveTrees, action: Select) -> None:
+    size = live.codec.vocab_size
+    for token in (min(action.tokens, default=0), max(action.tokens, default=0)):
+        if not 0 <= token < size:
+            raise InputError(expected_got("Select.tokens", f"token ids in [0, {size})", token))
+
+
+def _edit(live: LiveTrees, request: Request, beams: Beams, action: Select) -> list[Cursor]:
+    """Edit the token tree; returns the paths of the new front."""
+    cache, front, tips = live.cache, beams.front, beams.tips
+    tip_of = dict(zip(front.nodes, tips, strict=True))
+    # a path goes to the branch's first continuation, unless somebody else needs it where it ends
+    kept = {node: tip for node, tip in tip_of.items() if node in action.held or node == front.start}
+    request.cursors.update(kept)
+    free = {node: tip for node, tip in tip_of.items() if node not in kept}
+    grown = [free.pop(node, None) or cache.fork(tip_of[node]) for node in action.nodes]
+    let_go = [node for node in front.held if node not in action.held and node != front.start]
+    cache.prune([*free.values(), *(request.cursors.pop(node) for node in let_go)])
+    for tip, token in zip(grown, action.tokens, strict=True):
+        cache.append(tip, (token,))
+    return grown
+
+
+def write(live: LiveTrees, beams: Beams) -> None:
+    """Bring the logical tree up to date."""
+    if not beams.is_written:
+        assert beams.action is not None, "what is not written was chosen by an action"
+        beams.front.move(beams.action, live.text_of)
+        beams.is_written = True
+
+
+# ── in a step: rows, then continuations ──────────────────────────────────────────────────────────
+def schedule(builder: BatchBuilder, beams: Beams, budget: int) -> bool:
+    """Add up to `budget` rows, branch by branch; returns whether all are computed then.
+
+    Raises OutOfSlots if not even the first of them has a slot.
+    """
+    first, owner = builder.num_rows, beams.request.id
+    beams.num_computed = 0
+    for tip in beams.tips[: beams.num_ranked + MAX_RANKED]:
+        try:
+            is_whole = builder.schedule(tip, budget - (builder.num_rows - first), owner)
+        except OutOfSlots:
+            if builder.num_rows == first:
+                raise
+            return False
+        if not is_whole:
+            return False
+        beams.num_computed += 1
+    return beams.num_computed == len(beams.tips)
+
+
+def wanted(builder: BatchBuilder, beams: Beams) -> dict[int, int]:
+    """Index among the step's logits of every branch that is computed then and not ranked yet."""
+    places = range(beams.num_ranked, beams.num_computed)
+    found = builder.logits_of_tips(beams.tips[beams.num_ranked : beams.num_computed], beams.request.id)
+    return dict(zip(places, found, strict=True))
+
+
+def rank(live: LiveTrees, beams: Beams, logits: Tensor, wanted: Mapping[int, int]) -> None:
+    """Rank the continuations of branches just computed; `Ranked` is raised when all of them are.
+
+    Args:
+        logits: [n, vocab] of the step.
+        wanted: branch -> index among them, in order.
+    """
+    write(live, beams)
+    action = beams.action
+    assert action is not None, "a front that is computed was selected"
+    if wanted:
+        first, rows = beams.num_ranked, list(wanted.values())
+        logprobs = np.array(action.logprobs, dtype=np.float64)[first : first + len(rows)]
+        part = best_continuations(_rows(logits, rows), logprobs, action.top)
+        beams.found.append(part._replace(branch=part.branch + first))
+        beams.num_ranked += len(rows)
+    if beams.num_ranked == len(beams.tips):
+        best, beams.found = merge(beams.found, action.top), []
+        beams.request.events.append(Ranked(nodes=beams.front.nodes, best=best))
+        live.drop_task(beams)
+
+
+def _rows(logits: Tensor, rows: list[int]) -> Tensor:
+    if rows == list(range(rows[0], rows[0] + len(rows))):
+        return logits[rows[0] : rows[0] + len(rows)]
+    return logits[torch.tensor(rows, device=logits.device)]

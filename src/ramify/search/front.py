@@ -1,0 +1,74 @@
+"""What a `Select` does to the logical tree: the branches that grow in step, and what they leave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from ramify.core.errors import InputError, expected_got
+from ramify.core.seeds import given_seed
+from ramify.search.controller import Select
+from ramify.search.tree import LogicalTree, NodeState
+
+
+class Front:
+    """The front of one tree. A node of it, or held by it, may still be grown from."""
+
+    def __init__(self, tree: LogicalTree, start: int) -> None:
+        self.start = start
+        self.nodes: Sequence[int] = [start]
+        self.held: frozenset[int] = frozenset()
+        self._tree = tree
+        self._num_living: Counter[int] = Counter()  # children that are not pruned
+
+    def check(self, action: Select) -> None:
+        """Raise InputError where the action names other nodes than it may, or uneven lists."""
+        if action.start != self.start:
+            raise InputError(expected_got("Select.start", self.start, action.start))
+        for name in ("tokens", "logprobs"):
+            got = len(getattr(action, name))
+            if got != len(action.nodes):
+                raise InputError(expected_got(f"Select.{name}", f"{len(action.nodes)} items", got))
+        front = set(self.nodes)
+        for name, allowed in (("nodes", front), ("held", front | self.held)):
+            if strange := set(getattr(action, name)) - allowed:
+                wanted = "nodes of the front" + (" or held" if name == "held" else "")
+                raise InputError(expected_got(f"Select.{name}", wanted, min(strange)))
+
+    def move(self, action: Select, text_of: Callable[[int], str]) -> None:
+        """Make the new front's nodes and settle what becomes of the old one's.
+
+        Args:
+            text_of: a token's text.
+        """
+        tree = self._tree
+        left = {*self.nodes, *self.held} - {self.start}
+        made = []
+        for parent, token in zip(action.nodes, action.tokens, strict=True):
+            child = tree.add(parent, seed=given_seed(tree[parent].seed, (token,)))
+            child.token_ids, child.text = [token], text_of(token)
+            made.append(child.id)
+        self._num_living.update(action.nodes)
+        self.nodes, self.held = made, frozenset(action.held)
+        self._settle(left)
+
+    def _settle(self, left: Iterable[int]) -> None:
+        """Close what only its descendants need, prune what nothing needs."""
+        for node in left:
+            if node in self.held:
+                self._tree[node].state = NodeState.IDLE
+            elif self._num_living[node]:
+                self._tree[node].state = NodeState.CLOSED
+            elif self._tree[node].state is not NodeState.PRUNED:
+                self._prune(node)
+
+    def _prune(self, node: int) -> None:
+        """Prune a node, and every ancestor that only led to it."""
+        while True:
+            step = self._tree[node]
+            step.state = NodeState.PRUNED
+            assert step.parent is not None, "the front hangs below its start"
+            node = step.parent
+            self._num_living[node] -= 1
+            if node == self.start or node in self.held or self._num_living[node]:
+                return
