@@ -55,7 +55,7 @@ class NodePool:
         assert node.ref > 0, "only a live node may grow"
         assert end <= len(node.tokens), expected_got("end", f"<= {len(node.tokens)}", end)
         need = end - node.num_slots
-        if need <= 0:
+        if need <= 0 or (need == 1 and self._use_next_reserved(node)):
             return
         if need > self.available:
             raise OutOfSlots(need, self.available)
@@ -94,9 +94,10 @@ class NodePool:
 
     def truncate(self, node: Node, num_slots: int) -> None:
         """Free the node's reservation and its slots beyond the first `num_slots`."""
-        self.free_reservation(node)
+        reserved = node.reserved
+        self.set_reservation(node, [])
         node.extents, tail = cut(node.extents, num_slots)
-        self.allocator.free(tail)
+        self.allocator.free(join(tail, reserved))
         node.num_computed = min(node.num_computed, num_slots)
 
     def split(self, node: Node, offset: int) -> Node:
@@ -165,6 +166,19 @@ class NodePool:
         self.num_evictable -= num_slots
         self.remove(node)
         return num_slots
+
+    def _use_next_reserved(self, node: Node) -> bool:
+        """Grow by the one slot reserved right behind the last, as decoding does step by step."""
+        if not node.extents or not node.reserved:
+            return False
+        begin, end = node.reserved[0]
+        last = node.extents[-1]
+        if last.end != begin or end == begin + 1:
+            return False
+        node.extents[-1] = Extent(last.begin, begin + 1)
+        node.reserved[0] = Extent(begin + 1, end)
+        self.num_reserved -= 1
+        return True
 
     def _use_reservation(self, node: Node, need: int) -> int:
         """Turn up to `need` reserved slots into slots of the node; returns how many."""

@@ -27,11 +27,16 @@ class Extent(NamedTuple):
 
 def num_slots_in(extents: Iterable[Extent]) -> int:
     """Slots held by a list of extents together."""
-    return sum(end - begin for begin, end in extents)
+    total = 0
+    for begin, end in extents:
+        total += end - begin
+    return total
 
 
 def cut(extents: Sequence[Extent], num_slots: int) -> tuple[list[Extent], list[Extent]]:
     """Split a list of extents after its first `num_slots` slots (all of it when it holds fewer)."""
+    if not num_slots:
+        return [], list(extents)
     for i, (begin, end) in enumerate(extents):
         if num_slots < end - begin:
             middle = begin + num_slots

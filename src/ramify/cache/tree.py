@@ -188,6 +188,14 @@ class TokenTree:
             return np.empty(0, dtype=np.int64)
         return np.concatenate([np.arange(b, e, dtype=np.int64) for b, e in extents])
 
+    def slot_of(self, node: Node, offset: int) -> int:
+        """The slot of `node.tokens[offset]`."""
+        for begin, end in node.extents:
+            if offset < end - begin:
+                return begin + offset
+            offset -= end - begin
+        raise AssertionError(f"no slot for a token of {node}")
+
     def room_ahead(self, cursor: Cursor) -> int:
         """Slots reserved right behind the last slot of a path that grows in place; else 0."""
         node = cursor.node
@@ -314,11 +322,13 @@ class TokenTree:
         cursor = Cursor(node)
         self.cursors[cursor] = None
         node.cursors[cursor] = None
-        for above in node.ancestors():
+        above = node
+        while above.parent is not None:
             if above.ref == 0:
                 self.pool.revive(above)
             above.ref += 1
             above.last_used = self._clock
+            above = above.parent
         return cursor
 
     def _leave(self, cursor: Cursor) -> list[Node]:

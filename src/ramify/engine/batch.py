@@ -93,16 +93,26 @@ class BatchBuilder:
 
     def build(self) -> StepBatch:
         """The step's arrays and its forest."""
-        blocks = self.blocks
-        tokens = [t for b in blocks for t in b.node.tokens[b.begin : b.end]]
-        positions = [np.arange(b.node.start + b.begin, b.node.start + b.end) for b in blocks]
-        rows = [(b.node, offset + 1) for b in blocks for offset in range(b.begin, b.end)]
+        tokens, positions, slots = np.empty((3, self.num_rows), dtype=np.int64)
+        for block in self.blocks:
+            row, node, begin, end = block.first_row, block.node, block.begin, block.end
+            if end - begin == 1:  # decoding: hundreds of these
+                tokens[row], positions[row] = node.tokens[begin], node.start + begin
+                slots[row] = (
+                    self._scratch_slot if block.is_probe else self._cache.slot_of(node, begin)
+                )
+                continue
+            rows = slice(row, row + end - begin)
+            tokens[rows] = node.tokens[begin:end]
+            positions[rows] = np.arange(node.start + begin, node.start + end)
+            slots[rows] = self._cache.slots_of(node, begin, end)
+        seen = [(b.node, offset + 1) for b in self.blocks for offset in range(b.begin, b.end)]
         return StepBatch(
-            token_ids=np.array(tokens, dtype=np.int64),
-            positions=np.concatenate(positions),
-            slots=np.concatenate([self._slots(b) for b in blocks]),
+            token_ids=tokens,
+            positions=positions,
+            slots=slots,
             logit_rows=np.fromiter(self._logit_of, dtype=np.int64, count=len(self._logit_of)),
-            forest=build_forest(rows, self._scheduled),
+            forest=build_forest(seen, self._scheduled),
         )
 
     def commit(self) -> None:
@@ -126,11 +136,6 @@ class BatchBuilder:
         self.num_rows += end - begin
         return block
 
-    def _slots(self, block: Block) -> np.ndarray:
-        if block.is_probe:
-            return np.full(block.end - block.begin, self._scratch_slot, dtype=np.int64)
-        return self._cache.slots_of(block.node, block.begin, block.end)
-
 
 def _upward(cursor: Cursor) -> Iterator[tuple[Node, int]]:
     """Nodes of a path from its end to its root, each with its tokens that belong to the path."""
@@ -143,10 +148,14 @@ def _upward(cursor: Cursor) -> Iterator[tuple[Node, int]]:
 
 def _uncomputed(cursor: Cursor) -> list[tuple[Node, int]]:
     """Nodes of a path that have tokens to compute, top down."""
-    nodes = []
-    for node, limit in _upward(cursor):
+    nodes: list[tuple[Node, int]] = []
+    node = cursor.node
+    while node.parent is not None:
+        limit = len(node.tokens)
+        if node.num_computed < limit:
+            nodes.append((node, limit))
         # a node holds computed tokens only if everything above it is computed
-        if node.num_computed >= limit > 0:
+        if node.num_computed:
             break
-        nodes.append((node, limit))
+        node = node.parent
     return nodes[::-1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from ramify.core.outputs import Usage
 from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.request import Request
@@ -20,13 +22,13 @@ def charge_step(
     method: str,
 ) -> None:
     """Charge one step to the requests that own its rows."""
-    shares, paths = batch.forest.row_share, batch.forest.path_len
-    for block in builder.blocks:
+    first = [block.first_row for block in builder.blocks]
+    # decoding branch by branch, a chunk of one node still reads its path only once
+    paths = np.maximum.reduceat(batch.forest.path_len, first) * token_bytes
+    shares = np.rint(np.add.reduceat(batch.forest.row_share, first) * token_bytes).astype(np.int64)
+    columns = zip(builder.blocks, paths.tolist(), shares.tolist(), strict=True)
+    for block, alone, shared in columns:
         usage = requests[block.owner].usage
-        rows = slice(block.first_row, block.first_row + block.end - block.begin)
-        # decoding branch by branch, a chunk of one node still reads its path only once
-        alone = int(paths[rows].max()) * token_bytes
-        shared = round(float(shares[rows].sum()) * token_bytes)
         usage.kv_bytes_read += alone if method in UNSHARED_METHODS else shared
         usage.kv_bytes_per_branch += alone
         usage.computed_tokens += 0 if block.is_probe else block.end - block.begin
