@@ -60,7 +60,8 @@ class NodePool:
         if need > self.available:
             raise OutOfSlots(need, self.available)
         self.hand_over(node)
-        need -= self._use_reservation(node, need)
+        if node.reserved:
+            need -= self._use_reservation(node, need)
         if need:
             self._make_room(need)
             owned, spare = cut(self._allocate(node, need), need)
@@ -79,6 +80,8 @@ class NodePool:
 
     def set_reservation(self, node: Node, extents: list[Extent]) -> None:
         """Book `extents` as the node's reservation, instead of the present one; frees nothing."""
+        if not extents and not node.reserved:
+            return
         self.num_reserved += num_slots_in(extents) - num_slots_in(node.reserved)
         node.reserved = extents
         if extents:

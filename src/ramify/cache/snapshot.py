@@ -60,13 +60,13 @@ def build_forest(
 def _add_path(node: Node, index: dict[Node, int], parent: list[int], needed: list[int]) -> int:
     """Index a node and its ancestors, as far as they are new; whole ancestors are needed."""
     fresh: list[Node] = []
-    above = -1
-    for step in node.ancestors():
-        if step in index:
-            above = index[step]
-            needed[above] = len(step.tokens)
-            break
+    step = node
+    while step.parent is not None and step not in index:
         fresh.append(step)
+        step = step.parent
+    above = index.get(step, -1)
+    if above >= 0:
+        needed[above] = len(step.tokens)
     for step in reversed(fresh):
         index[step] = len(parent)
         parent.append(above)

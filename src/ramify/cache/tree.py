@@ -336,10 +336,13 @@ class TokenTree:
         self._clock += 1
         del self.cursors[cursor]
         del cursor.node.cursors[cursor]
-        nodes = list(cursor.node.ancestors())
-        for node in nodes:
+        nodes = []
+        node = cursor.node
+        while node.parent is not None:
             node.ref -= 1
             node.last_used = self._clock
+            nodes.append(node)
+            node = node.parent
         return nodes
 
     def _move(self, cursor: Cursor, node: Node) -> None:
@@ -357,8 +360,9 @@ class TokenTree:
                 continue
             if survivor is self.root:
                 survivor = node
-            if node.ref == 0:
-                self.pool.retire(node)
+            if node.ref:  # as have all above
+                break
+            self.pool.retire(node)
         return survivor
 
     def _retire_path(self, cursor: Cursor) -> int:

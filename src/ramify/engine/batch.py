@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,7 @@ from ramify.cache import Cursor, Node, TokenTree, build_forest
 from ramify.core.forest import Forest
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """Consecutive tokens [begin, end) of one node, as rows of the step."""
 
     node: Node

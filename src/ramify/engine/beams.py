@@ -77,7 +77,7 @@ def _edit(live: LiveTrees, request: Request, beams: Beams, action: Select) -> li
     kept = {node: tip for node, tip in tip_of.items() if node in action.held or node == front.start}
     request.cursors.update(kept)
     free = {node: tip for node, tip in tip_of.items() if node not in kept}
-    grown = [free.pop(node, None) or cache.fork(tip_of[node]) for node in action.nodes]
+    grown = [free.pop(node) if node in free else cache.fork(tip_of[node]) for node in action.nodes]
     let_go = [node for node in front.held if node not in action.held and node != front.start]
     cache.prune([*free.values(), *(request.cursors.pop(node) for node in let_go)])
     for tip, token in zip(grown, action.tokens, strict=True):
@@ -117,7 +117,9 @@ def schedule(builder: BatchBuilder, beams: Beams, budget: int) -> bool:
 def wanted(builder: BatchBuilder, beams: Beams) -> dict[int, int]:
     """Index among the step's logits of every branch that is computed then and not ranked yet."""
     places = range(beams.num_ranked, beams.num_computed)
-    found = builder.logits_of_tips(beams.tips[beams.num_ranked : beams.num_computed], beams.request.id)
+    found = builder.logits_of_tips(
+        beams.tips[beams.num_ranked : beams.num_computed], beams.request.id
+    )
     return dict(zip(places, found, strict=True))
 
 

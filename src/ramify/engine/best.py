@@ -1,8 +1,9 @@
 """The most probable continuations of many branches together, chosen where the logits are.
 
 No row is sorted. A row is cut into blocks; of the `count` best continuations none can lie outside
-the `count` blocks with the best maxima, as each of those holds one that is at least as good. So two
-short sorts do, of the maxima and of those blocks' tokens, and only the result is copied to the host.
+the `count` blocks with the best maxima, as each of those holds one that is at least as good. So
+two short sorts do, of the maxima and of those blocks' tokens, and only the result is copied to the
+host.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.nn.functional import pad
 from ramify.search.controller import Candidates
 
 BLOCK = 256
-"""Tokens of a block: about as many maxima are sorted as tokens, for a vocabulary of 128 thousand."""
+"""Tokens of a block: as many maxima as tokens are sorted where a vocabulary has 128 thousand."""
 
 
 @torch.inference_mode()

@@ -106,7 +106,9 @@ class BeamSearch:
         width, num_tokens = self.params.beam_width, self._num_tokens + 1
         stops = (found.token[:, None] == self._eos).any(axis=1)
         ends = stops | (num_tokens >= self.params.max_tokens)
-        ended = [self._ended(found, i, bool(stops[i])) for i in np.flatnonzero(ends[:width])]
+        ended = [
+            self._ended(found, i, bool(stops[i])) for i in np.flatnonzero(ends[:width]).tolist()
+        ]
         # the sort is stable: of equal scores, the one that was there stays
         self._pool = sorted([*self._pool, *ended], key=self._score, reverse=True)[:width]
         running = np.flatnonzero(~ends)[:width]
@@ -140,7 +142,9 @@ class BeamSearch:
             return []
         held = {hypothesis.parent for hypothesis in best}
         leave = Select(start=tree.root, nodes=(), tokens=(), logprobs=(), held=held, top=0)
-        appends = [Append(node=h.parent, tokens=(h.token,), tag=rank) for rank, h in enumerate(best)]
+        appends = [
+            Append(node=h.parent, tokens=(h.token,), tag=rank) for rank, h in enumerate(best)
+        ]
         return [leave, *appends]
 
     def _score(self, hypothesis: Hypothesis) -> float:
