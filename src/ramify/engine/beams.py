@@ -1,8 +1,8 @@
 """Branches that grow in step: one task computes a whole front and ranks its continuations.
 
 What a `Select` chooses becomes an edit of the token tree: a branch with one continuation grows in
-place, one with several forks, one with none is pruned. That is metadata; no K or V is moved. The
-logical tree is written later, while the device is busy.
+place, one with several forks, one with none is pruned. That is metadata; no K or V is moved. What
+the next step does not wait for, pruning and the logical tree, is done while the device is busy.
 """
 
 from __future__ import annotations
@@ -79,18 +79,29 @@ def _edit(live: LiveTrees, request: Request, beams: Beams, action: Select) -> li
     free = {node: tip for node, tip in tip_of.items() if node not in kept}
     grown = [free.pop(node) if node in free else cache.fork(tip_of[node]) for node in action.nodes]
     let_go = [node for node in front.held if node not in action.held and node != front.start]
-    cache.prune([*free.values(), *(request.cursors.pop(node) for node in let_go)])
+    for task in request.tasks.values():
+        if live.start_node(task) in let_go:
+            live.open(task)
+    beams.let_go = [*free.values(), *(request.cursors.pop(node) for node in let_go)]
+    if cache.available < 2 * len(grown):  # the next step may need their slots
+        _prune(live, beams)
     for tip, token in zip(grown, action.tokens, strict=True):
         cache.append(tip, (token,))
     return grown
 
 
 def write(live: LiveTrees, beams: Beams) -> None:
-    """Bring the logical tree up to date."""
+    """Bring both trees up to date: write down what was selected, prune what was not."""
     if not beams.is_written:
         assert beams.action is not None, "what is not written was chosen by an action"
+        _prune(live, beams)
         beams.front.move(beams.action, live.text_of)
         beams.is_written = True
+
+
+def _prune(live: LiveTrees, beams: Beams) -> None:
+    let_go, beams.let_go = beams.let_go, []
+    live.cache.prune(let_go)
 
 
 # ── in a step: rows, then continuations ──────────────────────────────────────────────────────────

@@ -29,7 +29,9 @@ def best_continuations(logits: Tensor, logprobs: np.ndarray, count: int) -> Cand
         logits: [branches, vocab], a floating dtype.
         logprobs: [branches] float64, cumulative log-probability of each branch, natural log.
     """
-    before = torch.from_numpy(logprobs).to(logits.device, non_blocking=True)
+    before = torch.from_numpy(logprobs)
+    if logits.is_cuda:  # a copy from other memory would wait for the step
+        before = before.pin_memory().to(logits.device, non_blocking=True)
     tokens = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
     num_blocks = -(-tokens.shape[1] // BLOCK)
     if missing := num_blocks * BLOCK - tokens.shape[1]:

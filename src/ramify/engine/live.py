@@ -225,9 +225,10 @@ class LiveTrees:
 
     def _idle_cursors(self, request: Request) -> list[Cursor]:
         """Paths of a request that no running task extends."""
-        tasks = [*request.tasks.values(), *([request.beams] if request.beams else ())]
         busy = {id(c) for task in request.tasks.values() if task.is_running for c in task.paths}
-        held = [*request.cursors.values(), *(c for task in tasks for c in task.paths)]
+        held = [*request.cursors.values(), *(c for t in request.tasks.values() for c in t.paths)]
+        if request.beams is not None:
+            held += [*request.beams.tips, *request.beams.let_go]
         return [c for c in {id(c): c for c in held}.values() if id(c) not in busy]
 
     # ── endings ──────────────────────────────────────────────────────────────────────────────────
@@ -264,8 +265,9 @@ class LiveTrees:
         for task in list(request.tasks.values()):
             self.drop_task(task)
         kept = [request.cursors.pop(n) for n in sorted(keep) if n in request.cursors]
-        tips = request.beams.tips if request.beams is not None else ()
-        self.cache.prune([*request.cursors.values(), *tips])
+        beams = request.beams
+        front = [*beams.tips, *beams.let_go] if beams is not None else []
+        self.cache.prune([*request.cursors.values(), *front])
         request.cursors.clear()
         request.beams = None
         for cursor in kept:

@@ -121,6 +121,7 @@ class Beams(Task):
 
     front: Front
     tips: list[Cursor]  # the path of each branch
+    let_go: list[Cursor] = field(default_factory=list)  # paths to be pruned
     action: Select | None = None
     is_written: bool = True  # whether the front's nodes are those of the action
     num_computed: int = 0  # branches that are computed once the present step is done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from ramify.core.errors import InputError, expected_got
@@ -19,7 +18,6 @@ class Front:
         self.nodes: Sequence[int] = [start]
         self.held: frozenset[int] = frozenset()
         self._tree = tree
-        self._num_living: Counter[int] = Counter()  # children that are not pruned
 
     def check(self, action: Select) -> None:
         """Raise InputError where the action names other nodes than it may, or uneven lists."""
@@ -48,7 +46,6 @@ class Front:
             child = tree.add(parent, seed=given_seed(tree[parent].seed, (token,)))
             child.token_ids, child.text = [token], text_of(token)
             made.append(child.id)
-        self._num_living.update(action.nodes)
         self.nodes, self.held = made, frozenset(action.held)
         self._settle(left)
 
@@ -57,18 +54,20 @@ class Front:
         for node in left:
             if node in self.held:
                 self._tree[node].state = NodeState.IDLE
-            elif self._num_living[node]:
+            elif self._leads_on(node):
                 self._tree[node].state = NodeState.CLOSED
-            elif self._tree[node].state is not NodeState.PRUNED:
+            else:
                 self._prune(node)
+
+    def _leads_on(self, node: int) -> bool:
+        """Whether a child lives; children that the controller appended count too."""
+        tree = self._tree
+        return any(tree[child].state is not NodeState.PRUNED for child in tree[node].children)
 
     def _prune(self, node: int) -> None:
         """Prune a node, and every ancestor that only led to it."""
-        while True:
+        while not (node == self.start or node in self.held or self._leads_on(node)):
             step = self._tree[node]
             step.state = NodeState.PRUNED
             assert step.parent is not None, "the front hangs below its start"
             node = step.parent
-            self._num_living[node] -= 1
-            if node == self.start or node in self.held or self._num_living[node]:
-                return
