@@ -81,6 +81,18 @@ def test_preempted_beams_are_computed_again(make_llm: Callable[..., LLM]) -> Non
             assert sum(output.usage.preemptions for output in found) > 0
 
 
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_beams(make_llm: Callable[..., LLM]) -> None:
+    """Alone, where a step is a graph, and together."""
+    wanted = alone(make_llm)
+    llm = make_llm(device="cuda", dtype="float32")
+    found = [llm.beam_search([prompt], PARAMS)[0] for prompt in PROMPTS]
+    for output, one in zip([*found, *llm.beam_search(PROMPTS, PARAMS)], wanted * 2, strict=True):
+        assert [ids for ids, _ in beams_of(output)] == [ids for ids, _ in beams_of(one)]
+        scores = [score for _, score in beams_of(one)]
+        assert [score for _, score in beams_of(output)] == pytest.approx(scores, abs=1e-3)
+
+
 def test_beams_that_fit_no_pool_say_so(make_llm: Callable[..., LLM]) -> None:
     llm = make_llm(num_slots=48)
     wide = BeamSearchParams(beam_width=8, max_tokens=40)

@@ -14,7 +14,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ramify.core.params import BeamSearchParams
-from ramify.search import BeamSearch, Ranked
+from ramify.search import BeamSearch, Ranked, Scored
 from ramify.testing.scripted import ScriptedModel, run_controller
 
 VOCAB = 20
@@ -121,7 +121,13 @@ def test_no_case_hangs_on_a_near_tie(eos: tuple[int, ...]) -> None:
     for case in range(len(PENALTIES)):
         controller = BeamSearch(beam_params(case, "never"), eos)
         run = run_controller(scripted(tiny_model(case), eos), controller, tuple(prompt_of(case)))
-        rankings = [event.best.logprob for event in run.events if isinstance(event, Ranked)]
+        rankings = [
+            [logprob for _, logprob in event.top]
+            if isinstance(event, Scored)
+            else event.best.logprob.tolist()
+            for event in run.events
+            if isinstance(event, (Scored, Ranked))
+        ]
         for sums in rankings:
             gaps.extend((better - worse) / -worse for better, worse in pairwise(sums))
     assert min(gaps) > 10 * EPS * max(MAX_TOKENS)

@@ -63,7 +63,8 @@ class NodePool:
         if node.reserved:
             need -= self._use_reservation(node, need)
         if need:
-            self._make_room(need)
+            if need > self.num_free:
+                self._make_room(need)
             owned, spare = cut(self._allocate(node, need), need)
             node.extents = join(node.extents, owned)
             self.set_reservation(node, spare)

@@ -136,10 +136,18 @@ class SlotAllocator:
 
     def _take(self, begin: int, num_slots: int) -> Extent:
         """Cut `num_slots` slots off the front of the free extent at `begin`."""
-        extent = self._remove(begin)
-        if extent.size > num_slots:
-            self._insert(begin + num_slots, extent.end)
-        return Extent(begin, begin + num_slots)
+        end = self._end_of.pop(begin)
+        place = bisect_left(self._begins, begin)
+        del self._by_size[bisect_left(self._by_size, (end - begin, begin))]
+        rest = begin + num_slots
+        if rest < end:  # what is left keeps its place by address
+            self._begins[place] = rest
+            insort(self._by_size, (end - rest, rest))
+            self._end_of[rest] = end
+        else:
+            del self._begins[place]
+        self.num_free -= num_slots
+        return Extent(begin, rest)
 
     def _insert(self, begin: int, end: int) -> None:
         insort(self._begins, begin)
