@@ -61,8 +61,7 @@ class FusedDecoder:
             _check_fp8(decoder)
         self.decoder = decoder
         self.config = decoder.config
-        head = decoder.head
-        self._head = DenseProduct(decoder.embedding.t() if head is None else head)
+        self._head = DenseProduct(decoder.head_weight)
         self._layers: list[_Layer] = []
         for layer in decoder.layers:
             assert isinstance(layer, DecoderLayer), "decoder.layers holds DecoderLayers"
@@ -110,9 +109,9 @@ class FusedDecoder:
             if logit_rows is not None and index == last:
                 # past the last attention, only the wanted rows matter
                 x, attention = x.index_select(0, logit_rows), attention.index_select(0, logit_rows)
-            self._add_attention_and_mlp(layer, x, attention)
+            x = self._add_attention_and_mlp(layer, x, attention)
         x = F.rms_norm(x, x.shape[-1:], self.decoder.norm, self.config.norm_eps)
-        return self._head.of(x)
+        return self.decoder.shard.join(self._head.of(x), self.config.vocab_size)
 
     def _project(
         self,
@@ -145,16 +144,25 @@ class FusedDecoder:
         )
         return q
 
-    def _add_attention_and_mlp(self, layer: _Layer, x: Tensor, attention: Tensor) -> None:
-        """Add both to the residual stream x [n, hidden], in place."""
+    def _add_attention_and_mlp(self, layer: _Layer, x: Tensor, attention: Tensor) -> Tensor:
+        """The residual stream x [n, hidden] with both; x is overwritten."""
         plain = layer.plain
-        layer.out.add_to(x, attention)
-        if plain.out_bias is not None:
-            x.add_(plain.out_bias)
+        x = self._add(layer.out, x, attention, plain.out_bias)
         activation = layer.gate_up.gate(x, eps=plain.norm_eps, bias=plain.gate_up_bias)
-        layer.down.add_to(x, activation)
-        if plain.down_bias is not None:
-            x.add_(plain.down_bias)
+        return self._add(layer.down, x, activation, plain.down_bias)
+
+    def _add(self, product: Product, x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
+        """x + rows @ weight + bias; x is overwritten, so that the product needs no copy of it.
+
+        Of the ranks that share a model the first adds x, and the sum over the ranks is the result.
+        """
+        shard = self.decoder.shard
+        if shard.is_first:
+            product.add_to(x, rows)
+        else:
+            x = product.of(rows)
+        shard.add_up(x)
+        return x if bias is None else x.add_(bias)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramify.models.config import ModelConfig
+from ramify.models.shard import WHOLE, Shard
 
 # float32 products of few rows with a weight of at most this many elements ran 1.2 to 2 times faster
 # on a CPU (MKL) with the weight in [in, out] memory order; larger ones ran up to 2 times slower
@@ -68,9 +69,12 @@ def project(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return rows @ weight if bias is None else torch.addmm(bias, rows, weight)
 
 
-def project_onto(residual: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """residual + rows @ weight + bias, in one product."""
-    out = torch.addmm(residual, rows, weight)
+def project_onto(
+    residual: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, shard: Shard = WHOLE
+) -> Tensor:
+    """residual + rows @ weight + bias; a shard has a part of the inputs, and the sum is whole."""
+    out = torch.addmm(residual, rows, weight) if shard.is_first else rows @ weight
+    shard.add_up(out)
     return out if bias is None else out.add_(bias)
 
 
@@ -90,10 +94,16 @@ class DecoderLayer(nn.Module):
     """Attention and MLP, each behind an RMSNorm and added to the residual stream."""
 
     def __init__(
-        self, config: ModelConfig, index: int, dtype: torch.dtype, device: torch.device
+        self,
+        config: ModelConfig,
+        index: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        shard: Shard,
     ) -> None:
         super().__init__()
         self.index = index
+        self.shard = shard
         self.window = config.traits.layer_windows[index]
         self.num_q_heads = config.num_q_heads
         self.num_qk_heads = config.num_q_heads + config.num_kv_heads
@@ -133,8 +143,8 @@ class DecoderLayer(nn.Module):
         attention = self.attention(x, cos, sin, attend)
         if keep is not None:
             x, attention = x.index_select(0, keep), attention.index_select(0, keep)
-        x = project_onto(x, attention, self.out, self.out_bias)
-        return project_onto(x, self.mlp(x), self.down, self.down_bias)
+        x = project_onto(x, attention, self.out, self.out_bias, self.shard)
+        return project_onto(x, self.mlp(x), self.down, self.down_bias, self.shard)
 
     def attention(self, x: Tensor, cos: Tensor, sin: Tensor, attend: AttendFn) -> Tensor:
         """Attention before its output projection: [rows, Hq * D]."""

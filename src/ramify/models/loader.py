@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ramify.core.errors import ConfigError, expected_got
 from ramify.models.config import DTYPE_NAMES, ModelConfig, read_config
 from ramify.models.decoder import Decoder
+from ramify.models.shard import WHOLE, Shard
 from ramify.models.weights import fill_random, load_weights
 
 LoadFormat = Literal["auto", "safetensors", "dummy"]
@@ -51,6 +52,7 @@ def load_model(
     device: torch.device | str = "cpu",
     load_format: LoadFormat = "auto",
     seed: int = 0,
+    shard: Shard = WHOLE,
 ) -> Decoder:
     """Build the decoder of a Hugging Face directory, ready to run.
 
@@ -60,6 +62,7 @@ def load_model(
         device: where weights and tables live.
         load_format: "auto" and "safetensors" read the files; "dummy" draws random weights.
         seed: of the random weights.
+        shard: the part of the model to load.
     Raises:
         ConfigError: a setting, a field, a file or a tensor is wrong; the message names it.
     """
@@ -69,7 +72,8 @@ def load_model(
     model_dir = Path(path)
     config = read_config(model_dir)
     target = resolve_device(device)
-    decoder = Decoder(config, dtype=resolve_dtype(dtype, config, target), device=target)
+    dtype = resolve_dtype(dtype, config, target)
+    decoder = Decoder(config, dtype=dtype, device=target, shard=shard)
     if load_format == "dummy":
         fill_random(decoder, seed)
     else:

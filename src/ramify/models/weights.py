@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from pathlib import Path
@@ -118,7 +119,7 @@ def _fill(slot: Slot, tensor: Tensor, name: str) -> None:
         raise ConfigError(expected_got(name, f"shape {list(slot.shape)}", list(tensor.shape)))
     if not tensor.is_floating_point():
         raise ConfigError(expected_got(name, "a floating-point tensor", tensor.dtype))
-    slot.target.copy_(tensor)
+    slot.target.copy_(slot.part_of(tensor))
 
 
 @torch.no_grad()
@@ -135,15 +136,16 @@ def fill_random(decoder: Decoder, seed: int) -> None:
             continue
         # a CPU generator heeds 32 bits of its seed: all of them have to carry both
         generator.manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
-        for part in _parts(slot.target):
+        for begin, end in _parts(slot.shape, decoder.device):
+            shape = (end - begin, *slot.shape[1:])
             noise = torch.randn(
-                part.shape, generator=generator, device=part.device, dtype=torch.float32
+                shape, generator=generator, device=decoder.device, dtype=torch.float32
             )
-            part.copy_(noise.mul_(decoder.config.init_std))
+            slot.fill_rows(begin, noise.mul_(decoder.config.init_std))
 
 
-def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+def _parts(shape: tuple[int, ...], device: torch.device) -> list[tuple[int, int]]:
     """What is drawn at once: everything on a CPU, where that fixes the bits; else some rows."""
-    if tensor.device.type == "cpu":
-        return (tensor,)
-    return tensor.split(max(1, CHUNK_ELEMENTS * len(tensor) // tensor.numel()))
+    rows = shape[0]
+    step = rows if device.type == "cpu" else max(1, CHUNK_ELEMENTS * rows // math.prod(shape))
+    return [(begin, min(begin + step, rows)) for begin in range(0, rows, step)]
