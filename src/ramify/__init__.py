@@ -13,6 +13,7 @@ from ramify.core.errors import (
     OutOfSlots,
     RamifyError,
     RequestAborted,
+    WorkerError,
 )
 from ramify.core.outputs import (
     CompletionOutput,
@@ -48,6 +49,7 @@ __all__ = [
     "SearchResult",
     "TokenLogprob",
     "Usage",
+    "WorkerError",
     "__version__",
 ]
 

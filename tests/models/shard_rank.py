@@ -1,6 +1,7 @@
 """One rank of test_shard.py: `shard_rank.py RANK SIZE STORE OUT MODEL_DIR...`, run as a program.
 
-Writes the logits of a prompt, by the plain decoder and by the fused one, for every model.
+Writes for every model the logits of a prompt, by the plain decoder and by the fused one, and the
+scales of an fp8 KV pool.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from ramify.engine.kv_scales import kv_scales
 from ramify.models import Decoder, Shard, load_model
 from ramify.models.fused import FusedDecoder
 
@@ -54,7 +56,9 @@ def main() -> None:
     for path in sys.argv[5:]:
         decoder = load_model(path, shard=Shard(rank, size))
         plain, kept = plain_logits(decoder, None), plain_logits(decoder, KEEP)
-        results[Path(path).name] = {"plain": plain, "kept": kept, "fused": fused_logits(decoder)}
+        scales = torch.stack(kv_scales(decoder))
+        results[Path(path).name] = {"plain": plain, "kept": kept, "scales": scales}
+        results[Path(path).name]["fused"] = fused_logits(decoder)  # changes the decoder
     torch.save(results, sys.argv[4])
     dist.destroy_process_group()
 

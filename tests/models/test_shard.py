@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Qwen3Config
 
 from ramify.core.errors import ConfigError
+from ramify.engine.kv_scales import kv_scales
 from ramify.models import Shard, load_model, read_config, weights
 from ramify.models.checkpoint import decoder_slots
 
@@ -116,6 +117,9 @@ def test_every_rank_has_the_same_logits_and_they_are_right(
             torch.testing.assert_close(first[kind], want, rtol=0.0, atol=1e-4)
             # ranks draw tokens on their own: they must agree to the bit
             assert all(torch.equal(result[path.name][kind], first[kind]) for result in results)
+        scales = torch.stack(kv_scales(load_model(path)))  # [2, layers, Hkv]
+        both = torch.cat([result[path.name]["scales"] for result in results], dim=2)
+        torch.testing.assert_close(both, scales)
 
 
 def test_heads_and_columns_must_divide(models: dict[Path, PreTrainedModel]) -> None:

@@ -42,7 +42,7 @@ class EngineConfig:
     )
     kv_gib: float | None = field(
         default=None,
-        metadata={"help": "KV pool size in GiB; default: 1 on a CPU, what is free on a GPU"},
+        metadata={"help": "KV pool per device in GiB; default: 1 on a CPU, a GPU's free memory"},
     )
     gpu_memory_utilization: float = field(
         default=0.9, metadata={"help": "share of the GPU's memory that the engine may fill"}
@@ -57,6 +57,10 @@ class EngineConfig:
     run_ahead: bool | None = field(
         default=None,
         metadata={"help": "launch decode steps before the last tokens are read; default: on a GPU"},
+    )
+    tensor_parallel_size: int = field(
+        default=1,
+        metadata={"help": "devices that share the model; on GPUs, so many from device on"},
     )
     cuda_graphs: bool = field(default=True, metadata={"help": "replay small steps as CUDA graphs"})
     prefix_cache: bool = field(default=True, metadata={"help": "reuse KV across requests"})
@@ -78,6 +82,9 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigError(expected_got(name, "an int >= 1", repr(value)))
+        size = self.tensor_parallel_size
+        if not isinstance(size, int) or size < 1:
+            raise ConfigError(expected_got("tensor_parallel_size", "an int >= 1", repr(size)))
         if self.kv_gib is not None and not 0 < self.kv_gib < 1 << 20:
             raise ConfigError(expected_got("kv_gib", "a number of GiB > 0", repr(self.kv_gib)))
         if not 0 < self.gpu_memory_utilization <= 1:

@@ -5,6 +5,8 @@
 | `OMP_WAIT_POLICY`  | `PASSIVE`         | command line and tests: idle CPU threads sleep       |
 | `RAMIFY_CACHE_DIR` | `~/.cache/ramify` | compiled GPU kernels                                 |
 | `RAMIFY_WORKLOADS` | unset             | DeFT's recorded trees, for the tests that replay them |
+
+`TORCH_NCCL_ASYNC_ERROR_HANDLING` is set to 0, unless it is set, where several GPUs share a model.
 """
 
 from __future__ import annotations
@@ -29,3 +31,11 @@ def sleep_while_waiting() -> None:
     very threads they wait for, and a step took nine times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def keep_nccl_errors_ours() -> None:
+    """Let the engine answer when GPUs lose one another, where torch would end the process.
+
+    Call before a NCCL process group is made.
+    """
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")

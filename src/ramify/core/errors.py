@@ -6,6 +6,7 @@
     ├── OutOfSlots                       the KV pool cannot hold what was asked, even after eviction
     ├── BackendUnavailable               the chosen attention backend cannot run here; says why
     ├── RequestAborted                   the request was aborted before it finished
+    ├── WorkerError                      a process that shares the model is gone; so is the engine
     └── IntegrityError                   an internal invariant broke; always a bug in Ramify
 
 Messages state both sides: what was expected and what came. `expected_got` writes them.
@@ -46,6 +47,10 @@ class BackendUnavailable(RamifyError):
 
 class RequestAborted(RamifyError):
     """The request ended by `abort` before it finished."""
+
+
+class WorkerError(RamifyError):
+    """A process that holds a part of the model failed or fell out of step; the engine is over."""
 
 
 class IntegrityError(RamifyError):

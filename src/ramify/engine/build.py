@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.distributed as dist
 
 from ramify.cache import TokenTree
 from ramify.core.config import EngineConfig
@@ -15,11 +16,27 @@ from ramify.engine.codec import Codec
 from ramify.engine.decode_loop import MAX_LOOP_ROWS
 from ramify.engine.engine import Engine
 from ramify.engine.executor import Executor
+from ramify.engine.follow import join_group
 from ramify.engine.live import Limits
 from ramify.engine.memory import GIB, MemoryBudget, measure
+from ramify.engine.parallel import (
+    AnyExecutor,
+    ParallelExecutor,
+    break_off,
+    leave_group,
+    open_store,
+)
 from ramify.engine.sample import HostDraws
 from ramify.engine.startup import Startup, Stopwatch
-from ramify.models import Decoder, load_model, load_tokenizer, read_config, resolve_model_dir
+from ramify.engine.workers import Workers, device_of
+from ramify.models import (
+    Decoder,
+    Shard,
+    load_model,
+    load_tokenizer,
+    read_config,
+    resolve_model_dir,
+)
 from ramify.models.loader import resolve_device, resolve_dtype
 from ramify.scheduling import make_policy
 from ramify.zoo import MODELS, bundled_model_dir
@@ -43,47 +60,94 @@ def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig, Startup]:
     Raises:
         ConfigError: a setting, the model directory or one of its files is wrong, or the device has
             not the memory; the message says how much is there.
+        WorkerError: another process that was to hold a part of the model failed.
     """
     path = model_dir_of(config.model)
     config = replace(config, device=_device(config.device))
     max_rows = config.max_rows or (8192 if _on_gpu(config) else 512)
     config = replace(config, max_rows=max_rows)
-    budget = _budget(path, config, max_rows) if _on_gpu(config) else None
     watch = Stopwatch(torch.device(config.device))
+    is_shared = config.tensor_parallel_size > 1
+    opened = (_open_shared if is_shared else _open_alone)(path, config, watch)
+    try:
+        startup = _startup(opened, kernels_s=watch.lap() - opened.pool_s)
+        return _engine(path, opened), opened.part.config, startup
+    except BaseException:
+        opened.executor.close()
+        raise
+
+
+class Part(NamedTuple):
+    """What one device holds of a model, all of it where it is alone."""
+
+    model: Decoder
+    config: EngineConfig  # with the settings that this device allows
+    step_bytes: int  # reserved for the largest step
+
+
+class _Opened(NamedTuple):
+    executor: AnyExecutor
+    part: Part
+    weights_s: float
+    pool_s: float
+
+
+def _open_alone(path: Path, config: EngineConfig, watch: Stopwatch) -> _Opened:
+    part = load_part(path, config, Shard())
+    weights_s = watch.lap()
+    executor = open_executor(part.config, part.model)
+    return _Opened(executor, part, weights_s, executor.pool_s)
+
+
+def _engine(path: Path, opened: _Opened) -> Engine:
+    config, vocab_size = opened.part.config, opened.part.model.config.vocab_size
+    assert config.num_slots is not None and config.max_context is not None
+    assert config.max_rows is not None
+    limits = Limits(
+        max_context=config.max_context,
+        num_slots=config.num_slots,
+        eos_token_ids=opened.part.model.config.eos_token_ids,
+    )
+    return Engine(
+        opened.executor,
+        TokenTree(limits.num_slots),
+        make_policy(config.policy, max_rows=config.max_rows),
+        Codec(_tokenizer(path, vocab_size), vocab_size),
+        limits,
+        prefix_cache=config.prefix_cache,
+        run_ahead=bool(config.run_ahead),
+        seed=config.seed,
+    )
+
+
+def _startup(opened: _Opened, *, kernels_s: float) -> Startup:
+    part, executor = opened.part, opened.executor
+    assert part.config.num_slots is not None
+    kv_bytes_per_token = executor.kv_bytes_per_token // part.config.tensor_parallel_size
+    return Startup(
+        weights_s=opened.weights_s,
+        pool_s=opened.pool_s,
+        kernels_s=kernels_s,
+        step_bytes=part.step_bytes,
+        num_slots=part.config.num_slots,
+        kv_pool_bytes=part.config.num_slots * kv_bytes_per_token,
+        weight_bytes=sum(weight.nbytes for weight in part.model.parameters()),
+    )
+
+
+# ── one device ───────────────────────────────────────────────────────────────────────────────────
+def load_part(path: Path, config: EngineConfig, shard: Shard) -> Part:
+    """Load a part of a model onto `config.device`. Raises ConfigError."""
+    budget = _budget(path, config, shard) if _on_gpu(config) else None
     model = load_model(
         path,
         dtype=config.dtype,
         device=config.device,
         load_format=config.load_format,  # type: ignore[arg-type]
         seed=config.seed,
+        shard=shard,
     )
-    weights_s = watch.lap()
-    resolved = _resolve(config, model, budget)
-    assert resolved.num_slots is not None and resolved.max_context is not None
-    limits = Limits(
-        max_context=resolved.max_context,
-        num_slots=resolved.num_slots,
-        eos_token_ids=model.config.eos_token_ids,
-    )
-    executor = _executor(resolved, model)
-    startup = Startup(
-        weights_s=weights_s,
-        pool_s=executor.pool_s,
-        kernels_s=watch.lap() - executor.pool_s,
-        step_bytes=0 if budget is None else budget.step,
-        **_sizes(executor, limits.num_slots),
-    )
-    engine = Engine(
-        executor,
-        TokenTree(limits.num_slots),
-        make_policy(config.policy, max_rows=max_rows),
-        Codec(_tokenizer(path, model.config.vocab_size), model.config.vocab_size),
-        limits,
-        prefix_cache=config.prefix_cache,
-        run_ahead=bool(resolved.run_ahead),
-        seed=config.seed,
-    )
-    return engine, resolved, startup
+    return Part(model, _resolve(config, model, budget), 0 if budget is None else budget.step)
 
 
 def _on_gpu(config: EngineConfig) -> bool:
@@ -99,19 +163,22 @@ def _device(device: str) -> str:
     return str(resolve_device(device))
 
 
-def _budget(path: Path, config: EngineConfig, max_rows: int) -> MemoryBudget:
+def _budget(path: Path, config: EngineConfig, shard: Shard) -> MemoryBudget:
     shape, device = read_config(path), torch.device(config.device)
+    assert config.max_rows is not None
     return measure(
         shape,
         resolve_dtype(config.dtype, shape, device),
         device,
+        shard,
         utilization=config.gpu_memory_utilization,
-        max_rows=max_rows,
+        max_rows=config.max_rows,
         logit_rows=MAX_LOOP_ROWS,
     )
 
 
-def _executor(config: EngineConfig, model: Decoder) -> Executor:
+def open_executor(config: EngineConfig, model: Decoder) -> Executor:
+    """The executor of one device, with a pool of `config.num_slots`. Raises ConfigError."""
     assert config.num_slots is not None
     if _on_gpu(config):
         from ramify.engine.cuda import CudaExecutor  # Triton is there on Linux only
@@ -137,14 +204,6 @@ def _executor(config: EngineConfig, model: Decoder) -> Executor:
     if config.run_ahead:
         executor.loop = executor.open_loop(HostDraws(), max_rows=MAX_LOOP_ROWS, use_graphs=False)
     return executor
-
-
-def _sizes(executor: Executor, num_slots: int) -> dict[str, int]:
-    return {
-        "num_slots": num_slots,
-        "kv_pool_bytes": num_slots * executor.kv_bytes_per_token,
-        "weight_bytes": sum(weight.nbytes for weight in executor.model.parameters()),
-    }
 
 
 def _tokenizer(path: Path, vocab_size: int) -> PreTrainedTokenizerBase | None:
@@ -190,3 +249,48 @@ def _num_slots(config: EngineConfig, token_bytes: int, budget: MemoryBudget | No
     kv_bytes = budget.kv_pool if config.kv_gib is None else int(config.kv_gib * GIB)
     # one slot is the scratch slot
     return kv_bytes // token_bytes - 1
+
+
+# ── several devices ──────────────────────────────────────────────────────────────────────────────
+def _check_group(path: Path, config: EngineConfig) -> None:
+    """Raise ConfigError unless as many devices can share the model."""
+    size = config.tensor_parallel_size
+    Shard(size=size).cut(read_config(path))
+    if _on_gpu(config):
+        last, count = device_of(config.device, size - 1), torch.cuda.device_count()
+        if int(last.partition(":")[2]) >= count:
+            expected = f"GPUs up to {last}"
+            raise ConfigError(expected_got("tensor_parallel_size", expected, f"{count} GPUs"))
+    if dist.is_initialized():
+        expected = "a process without a torch.distributed process group"
+        raise ConfigError(expected_got("tensor_parallel_size", expected, "one that has it"))
+
+
+def _open_shared(path: Path, config: EngineConfig, watch: Stopwatch) -> _Opened:
+    """Start the workers and set up every rank."""
+    _check_group(path, config)
+    config = replace(config, device=device_of(config.device, 0))
+    workers = Workers()
+    try:
+        workers.start(path, config)
+        part = _meet(path, config, workers)
+        weights_s = watch.lap()
+        local = open_executor(part.config, part.model)
+        return _Opened(ParallelExecutor(local, workers), part, weights_s, local.pool_s)
+    except BaseException as error:
+        workers.fail(repr(error))
+        leave_group(workers)
+        raise
+
+
+def _meet(path: Path, config: EngineConfig, workers: Workers) -> Part:
+    """Load the first part while workers load theirs; the smallest pool decides for all."""
+    shard = Shard(0, config.tensor_parallel_size)
+    part = load_part(path, config, shard)
+    assert part.config.num_slots is not None
+    num_slots = min(part.config.num_slots, *workers.answers())
+    store = open_store()
+    workers.send(num_slots, store.port)
+    join_group(store, part.model.device, shard)
+    workers.watch(lambda: break_off(part.model.device))
+    return part._replace(config=replace(part.config, num_slots=num_slots))

@@ -177,6 +177,13 @@ class DecodeLoop:
             self.wait_s += time.perf_counter() - begin
         return copy.tokens[:rows].numpy().copy(), copy.logprobs[:rows].numpy().copy()
 
+    def close(self) -> None:
+        """Wait for what is in flight, and let go of captured graphs."""
+        while self._in_flight:
+            self.collect()
+        if self._graphs is not None:
+            self._graphs.release()
+
     # ── on the device ────────────────────────────────────────────────────────────────────────────
     @property
     def _padded(self) -> int:

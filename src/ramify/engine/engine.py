@@ -17,8 +17,8 @@ from ramify.engine import beams
 from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.charge import BranchCharges, charge_step
 from ramify.engine.codec import Codec
-from ramify.engine.executor import Executor
 from ramify.engine.live import Limits, LiveTrees
+from ramify.engine.parallel import AnyExecutor
 from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
 from ramify.engine.request import Beams, Grow, Request, Task
@@ -39,7 +39,7 @@ class Engine:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: AnyExecutor,
         cache: TokenTree,
         policy: Policy,
         codec: Codec,

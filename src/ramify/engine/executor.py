@@ -97,6 +97,11 @@ class Executor:
         read = self.attention.kv_bytes_read
         return read if self.loop is None else read + self.loop.attention.kv_bytes_read
 
+    def close(self) -> None:
+        """Let go of captured steps."""
+        if self.loop is not None:
+            self.loop.close()
+
     @torch.inference_mode()
     def run(self, batch: StepBatch) -> Tensor:
         """Compute the step's rows, write their K and V, return logits [n, vocab] float32."""

@@ -48,7 +48,9 @@ class StepGraphs(Generic[T]):
         torch.cuda.current_stream().wait_stream(stream)
         # the sizes take turns, so they may share memory
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory, stream=stream):
+        # what other threads do is not captured: NCCL's may look at the device meanwhile
+        mode = "thread_local"
+        with torch.cuda.graph(graph, pool=self._memory, stream=stream, capture_error_mode=mode):
             results = self._body(rows)
         self._graphs[rows] = graph, results
 
@@ -57,3 +59,9 @@ class StepGraphs(Generic[T]):
         graph, results = self._graphs[rows]
         graph.replay()
         return results
+
+    def release(self) -> None:
+        """Let go of all sizes: a NCCL communicator cannot end while graphs hold on to it."""
+        for graph, _ in self._graphs.values():
+            graph.reset()
+        self._graphs.clear()

@@ -34,6 +34,7 @@ def kv_scales(model: Decoder) -> tuple[Tensor, Tensor]:
     spread = torch.linspace(0, config.vocab_size - 1, num_tokens, device=model.device)
     positions = torch.arange(num_tokens, device=model.device)
     model(spread.long(), positions, attend, positions[-1:])
+    model.shard.take_largest(largest)
     scales = (largest * (HEADROOM / FP8_MAX)).clamp(min=torch.finfo(torch.float32).tiny)
     k_scale, v_scale = scales[:, :, None].expand(-1, -1, config.num_kv_heads).contiguous()
     return k_scale, v_scale

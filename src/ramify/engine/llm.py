@@ -10,11 +10,13 @@ from ramify.core.config import EngineConfig
 from ramify.core.errors import ConfigError, InputError, expected_got
 from ramify.core.outputs import RequestOutput, ScoreOutput, SearchResult
 from ramify.core.params import BeamSearchParams, SamplingParams
-from ramify.engine.build import build_engine
+from ramify.engine.build import build_engine, model_dir_of
 from ramify.engine.handles import Manual, NodeHandle
+from ramify.engine.memory import num_parameters
 from ramify.engine.request import Request
 from ramify.engine.results import request_output, search_result
 from ramify.engine.stream import Stream
+from ramify.models import Shard, read_config
 from ramify.search.beam import BeamSearch
 from ramify.search.continuations import Continuations
 from ramify.search.controller import Controller
@@ -38,6 +40,10 @@ class LLM:
     Attributes:
         startup: the seconds and bytes that starting took.
 
+    With `tensor_parallel_size` above 1 other processes hold parts of the model; they end with
+    `close`, at the end of a `with` block, or with this process. Scripts that make such an LLM need
+    `if __name__ == "__main__":` around it, as for every use of multiprocessing.
+
     Not thread-safe, except that `abort` may be called from any thread.
     """
 
@@ -48,6 +54,16 @@ class LLM:
                 raise ConfigError(expected_got("setting", f"one of {', '.join(known)}", repr(name)))
         config = EngineConfig(model=str(model), **settings)
         self.engine, self.config, self.startup = build_engine(config)
+
+    def close(self) -> None:
+        """End other processes that hold parts of the model. Nothing can be run afterwards."""
+        self.engine.executor.close()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     # ── one call, all results ────────────────────────────────────────────────────────────────────
     def generate(
@@ -193,7 +209,7 @@ class LLM:
         return {
             **settings,
             "architecture": self.engine.executor.model.config.architecture,
-            "parameters": sum(p.numel() for p in self.engine.executor.model.parameters()),
+            "parameters": num_parameters(read_config(model_dir_of(self.config.model)), Shard()),
             "kv_bytes_per_token": self.engine.executor.kv_bytes_per_token,
             "attention_backend": attention.backend,
             "attention_backend_reason": attention.backend_reason,

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from ramify.core.errors import ConfigError, expected_got
-from ramify.models import Decoder, ModelConfig
+from ramify.models import Decoder, ModelConfig, Shard
 
 GIB = 2**30
 LIBRARIES = GIB
 """Bytes for the workspaces of libraries and for fragments."""
+COMMUNICATOR = GIB // 2
+"""Bytes for the buffers through which GPUs that share a model meet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +53,10 @@ class MemoryBudget:
         return f"{self.total / GIB:.2f} GiB in all: " + ", ".join(parts)
 
 
-def weight_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
-    """Bytes of a decoder's weights, without making them."""
-    decoder = Decoder(config, dtype=dtype, device=torch.device("meta"))
-    return sum(weight.numel() * weight.itemsize for weight in decoder.parameters())
+def num_parameters(config: ModelConfig, shard: Shard) -> int:
+    """Weights of a part of a decoder, counted without making them."""
+    decoder = Decoder(config, dtype=torch.float16, device=torch.device("meta"), shard=shard)
+    return sum(weight.numel() for weight in decoder.parameters())
 
 
 def step_bytes(config: ModelConfig, dtype: torch.dtype, *, max_rows: int, logit_rows: int) -> int:
@@ -72,18 +74,24 @@ def measure(
     config: ModelConfig,
     dtype: torch.dtype,
     device: torch.device,
+    shard: Shard,
     *,
     utilization: float,
     max_rows: int,
     logit_rows: int,
 ) -> MemoryBudget:
-    """The budget of a GPU before the weights are loaded. Raises ConfigError if they cannot fit."""
+    """The budget of a GPU before its part of the model is loaded.
+
+    Raises:
+        ConfigError: the weights cannot fit, or the model cannot be cut into as many parts.
+    """
     free, total = torch.cuda.mem_get_info(device)
+    libraries = LIBRARIES + (COMMUNICATOR if shard.size > 1 else 0)
     budget = MemoryBudget(
         total=total,
-        used=total - free + LIBRARIES,
-        weights=weight_bytes(config, dtype),
-        step=step_bytes(config, dtype, max_rows=max_rows, logit_rows=logit_rows),
+        used=total - free + libraries,
+        weights=num_parameters(config, shard) * dtype.itemsize,
+        step=step_bytes(shard.cut(config), dtype, max_rows=max_rows, logit_rows=logit_rows),
         limit=int(total * utilization),
     )
     budget.require(0)

@@ -10,7 +10,7 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class Startup:
-    """Times of the phases, one after the other, and how the memory is shared out."""
+    """Times of the phases, one after the other, and how the memory of a device is shared out."""
 
     weights_s: float  # read or drawn, and on the device
     pool_s: float

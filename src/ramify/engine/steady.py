@@ -17,8 +17,9 @@ import numpy as np
 
 from ramify.engine.batch import StepBatch
 from ramify.engine.charge import BranchCharges
-from ramify.engine.decode_loop import MOST_IN_FLIGHT, DecodeLoop
+from ramify.engine.decode_loop import MOST_IN_FLIGHT
 from ramify.engine.live import LiveTrees
+from ramify.engine.parallel import AnyLoop
 from ramify.engine.record import Recorder
 from ramify.engine.request import Grow, Request, cursor_of
 from ramify.engine.sample import SampleRow
@@ -34,7 +35,7 @@ class SteadyDecode:
         self,
         live: LiveTrees,
         recorder: Recorder,
-        loop: DecodeLoop,
+        loop: AnyLoop,
         batch: StepBatch,
         tasks: Sequence[Grow],
         draws: Sequence[SampleRow],

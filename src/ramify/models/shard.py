@@ -65,6 +65,11 @@ class Shard:
         if self.size > 1:
             dist.all_reduce(summand)
 
+    def take_largest(self, values: Tensor) -> None:
+        """Replace a contiguous tensor by the largest of the ranks, element by element, in place."""
+        if self.size > 1:
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+
     def join(self, logits: Tensor, vocab_size: int) -> Tensor:
         """[n, this rank's tokens] to [n, vocab_size], on every rank."""
         if logits.shape[1] == vocab_size:
