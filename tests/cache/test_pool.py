@@ -169,3 +169,28 @@ def test_many_revivals_leave_a_short_eviction_queue(make_tree):
         tree.cached([5])
     assert len(tree.pool.queue.nodes()) < 40
     tree.check_integrity()
+
+
+def test_branches_that_run_out_of_room_together_get_equal_lines(make_tree):
+    tree = make_tree(400, reserve=4)
+    root = tree.open([1, 2, 3])
+    branches = [tree.fork(root) for _ in range(3)]
+    for branch in branches:
+        tree.append(branch, [7])
+        tree.reserve_slots(branch.node, 1)
+    assert all(0 < tree.room_ahead(branch) <= 8 for branch in branches)
+    for branch in branches:
+        tree.make_room_ahead(branch, 50)
+    assert [tree.room_ahead(branch) for branch in branches] == [50] * 3
+    lines = [tree.slots_of(branch.node)[-1] for branch in branches]
+    assert len(set(lines)) == 3
+    tree.check_integrity()
+    held = [tree.slots_of(branch.node).tolist() for branch in branches]
+    for branch in branches:
+        tree.make_room_ahead(branch, 80)  # half of it is there already
+    assert [tree.slots_of(branch.node).tolist() for branch in branches] == held
+    tree.make_room_ahead(branches[0], 4000)  # nowhere in a row: nothing moves
+    assert tree.room_ahead(branches[0]) == 50
+    tree.append(tree.fork(branches[0]), [9])
+    tree.make_room_ahead(branches[0], 200)
+    assert tree.room_ahead(branches[0]) == 0, "a node with a child does not grow in place"

@@ -93,6 +93,15 @@ class TreeMachine(RuleBasedStateMachine):
     def compute(self, data: st.DataObject, most: int) -> None:
         self.compute_path(self.pick(data), most)
 
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), num_slots=st.integers(0, 40))
+    def make_room_ahead(self, data: st.DataObject, num_slots: int) -> None:
+        cursor = self.pick(data)
+        before = self.tree.evictable, self.tree.room_ahead(cursor)
+        self.tree.make_room_ahead(cursor, num_slots)
+        assert self.tree.evictable == before[0], "nothing is evicted for room"
+        assert self.tree.room_ahead(cursor) in (before[1], num_slots)
+
     @rule(tokens=TOKENS, reuse=st.booleans(), keep=st.booleans())
     def serve(self, tokens: list[int], reuse: bool, keep: bool) -> None:
         """A whole request at once: it repeats cached prefixes and presses on the pool."""

@@ -69,6 +69,26 @@ class NodePool:
             node.extents = join(node.extents, owned)
             self.set_reservation(node, spare)
 
+    def renew_line(self, node: Node, room: int) -> None:
+        """Lay a leaf's uncomputed tokens and `room` reserved slots in one line, where one is free.
+
+        Nothing is evicted for it, nor taken from other reservations; without it all stays as it is.
+        """
+        need = len(node.tokens) - node.num_computed + room
+        if self.allocator.largest_free < need:
+            return
+        self.truncate(node, node.num_computed)
+        line_end = _line_end(node)
+        if line_end is not None and self.allocator.free_at(line_end) >= need:
+            extent = self.allocator.extend(line_end, need)
+            assert extent is not None, "the line is free behind its end"
+            taken = [extent]
+        else:
+            taken = self.allocator.alloc(need)
+        owned, spare = cut(taken, need - room)
+        node.extents = join(node.extents, owned)
+        self.set_reservation(node, spare)
+
     def hand_over(self, child: Node) -> None:
         """Move the parent's unused reservation to a child without slots: one contiguous line."""
         parent = child.parent

@@ -136,8 +136,7 @@ class TokenTree:
         if not tokens:
             return
         node = cursor.node
-        in_place = node.ref == 1 and not (node.children or node.published or node is self.root)
-        if in_place:
+        if self._grows_in_place(node):
             node.tokens += tokens
             return
         child = Node(tokens, node.end, self._clock)
@@ -199,10 +198,19 @@ class TokenTree:
     def room_ahead(self, cursor: Cursor) -> int:
         """Slots reserved right behind the last slot of a path that grows in place; else 0."""
         node = cursor.node
-        if node.ref != 1 or node.children or node.published or not (node.extents and node.reserved):
+        if not self._grows_in_place(node) or not (node.extents and node.reserved):
             return 0
         begin, end = node.reserved[0]
         return end - begin if begin == node.extents[-1].end else 0
+
+    def make_room_ahead(self, cursor: Cursor, num_slots: int) -> None:
+        """Move a path's uncomputed tokens to where `num_slots` slots follow in a row, if need be.
+
+        Many branches that grow together then run out of room together. Where no such line is free
+        all stays as it is.
+        """
+        if self._grows_in_place(cursor.node) and self.room_ahead(cursor) < num_slots // 2:
+            self.pool.renew_line(cursor.node, num_slots)
 
     def mark_computed(self, node: Node, end: int) -> None:
         """Note that `node.tokens[:end]` have K and V in their slots. Parents before children."""
@@ -315,6 +323,10 @@ class TokenTree:
         assert cursor.is_open and cursor in self.cursors, (
             f"{cursor} is not an open path of this tree"
         )
+
+    def _grows_in_place(self, node: Node) -> bool:
+        """Whether one path alone uses a node, and nothing hangs below."""
+        return node.ref == 1 and not (node.children or node.published or node is self.root)
 
     def _enter(self, node: Node) -> Cursor:
         """Register a new path that ends at `node`."""

@@ -22,7 +22,8 @@ from ramify.engine.parallel import AnyExecutor
 from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
 from ramify.engine.request import Beams, Grow, Request, Task
-from ramify.engine.steady import SteadyDecode
+from ramify.engine.sample import SampleRow
+from ramify.engine.steady import SteadyDecode, make_room
 from ramify.scheduling import Decision, KvView, Policy, TaskView, View
 from ramify.search.controller import Controller, Started
 from ramify.search.tree import LogicalTree, NodeState
@@ -127,9 +128,10 @@ class Engine:
         builder, ready = self._assemble(decision)
         if not builder.num_rows:
             return self._unblock()
+        steady_draws = self._steady_draws(builder, ready)
         batch = self.last_batch = builder.build()
         self.num_steps += 1
-        if self._begin_steady(builder, batch, ready):
+        if steady_draws is not None and self._begin_steady(batch, ready, steady_draws):
             return True
         logits = self.executor.run(batch)
         builder.commit()
@@ -285,22 +287,34 @@ class Engine:
         return True
 
     # ── steps that run ahead ─────────────────────────────────────────────────────────────────────
-    def _begin_steady(
-        self, builder: BatchBuilder, batch: StepBatch, ready: list[tuple[Task, Wanted, bool]]
-    ) -> bool:
-        """Start decoding without the books if this step's branches are all there is to do."""
+    def _steady_draws(
+        self, builder: BatchBuilder, ready: list[tuple[Task, Wanted, bool]]
+    ) -> list[SampleRow] | None:
+        """The draws of a step if its branches are all there is to do; they get room to go on."""
         loop = self.executor.loop if self._may_run_ahead else None
         if loop is None or not builder.num_rows == len(ready) == len(self.live.tasks):
-            return False
+            return None
         draws = self._recorder.steady_draws(ready)
-        if draws is None:
-            return False
+        if draws is not None:
+            tasks = [task for task, _, _ in ready if isinstance(task, Grow)]
+            make_room(tasks, self.live, self._recorder)
+        return draws
+
+    def _begin_steady(
+        self,
+        batch: StepBatch,
+        ready: list[tuple[Task, Wanted, bool]],
+        draws: list[SampleRow],
+    ) -> bool:
+        """Start decoding without the books; False where it is not worth it or has no room."""
+        assert self.executor.loop is not None
         charges = BranchCharges(
             batch,
             token_bytes=self.executor.kv_bytes_per_token,
             method=self.executor.method_in_use,
         )
         tasks = [task for task, _, _ in ready if isinstance(task, Grow)]
+        loop = self.executor.loop
         steady = SteadyDecode(self.live, self._recorder, loop, batch, tasks, draws, charges)
         if not steady.is_worth_it or not steady.start():
             return False
@@ -319,8 +333,8 @@ class Engine:
         self.num_steps += 1
         if news:
             self._advance(news)
-        if not steady.is_current:
-            self._end_steady()
+            if not steady.is_current:
+                self._end_steady()
         return True
 
     def _end_steady(self) -> None:

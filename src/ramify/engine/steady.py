@@ -28,6 +28,22 @@ LEAST_STEPS = 4
 """Steps that must be possible: starting costs about as much as one."""
 
 
+LEAST_ROOM, MOST_ROOM = 64, 1024
+"""Slots a branch gets ahead."""
+
+
+def make_room(tasks: Sequence[Grow], live: LiveTrees, recorder: Recorder) -> None:
+    """Give branches that decode together equal room ahead: the first without any stops them all.
+
+    As much as they have grown already, and no more of the pool than half of what is free.
+    """
+    cache = live.cache
+    grown = max(cursor_of(task).length - cursor_of(task).node.start for task in tasks)
+    room = min(max(grown, LEAST_ROOM), MOST_ROOM, cache.num_free // (2 * len(tasks)))
+    for task in tasks:
+        cache.make_room_ahead(cursor_of(task), min(room, recorder.most_tokens(task)))
+
+
 class SteadyDecode:
     """A run of decode steps of fixed branches, from one assembled batch on."""
 
@@ -109,6 +125,7 @@ class SteadyDecode:
 
     def close(self) -> set[Request]:
         """Read what is in flight and write everything down; returns requests with news."""
+        self._drop_forgotten()
         news: set[Request] = set()
         while self._loop.num_in_flight:
             news |= self._collect(is_watched=False)
@@ -120,7 +137,6 @@ class SteadyDecode:
         tokens, logprobs = self._loop.collect()
         self._tokens[self._num_read], self._logprobs[self._num_read] = tokens, logprobs
         self._num_read += 1
-        self._drop_forgotten()
         ends = (tokens[:, None] == self._stops).any(axis=1) | (self._num_read >= self._limits)
         due = self._alive & (ends | self._watched | is_watched)
         if not due.any():
