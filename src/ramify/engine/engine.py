@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ramify.cache import TokenTree
 from ramify.core.errors import InputError, OutOfSlots, RequestAborted, expected_got
@@ -21,7 +21,7 @@ from ramify.engine.live import Limits, LiveTrees
 from ramify.engine.parallel import AnyExecutor
 from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
-from ramify.engine.request import Beams, Grow, Request, Task
+from ramify.engine.request import Beams, Force, Grow, Request, Task
 from ramify.engine.sample import SampleRow
 from ramify.engine.steady import SteadyDecode, make_room
 from ramify.scheduling import Decision, KvView, Policy, TaskView, View
@@ -29,7 +29,7 @@ from ramify.search.controller import Controller, Started
 from ramify.search.tree import LogicalTree, NodeState
 
 MAX_WAITING_VIEW = 64
-"""Waiting tasks a policy sees at once; the rest queue behind them."""
+"""Waiting tasks a policy sees at once; the rest queue behind them. A tree of tokens is one."""
 
 MAX_LOGITS_PER_TASK = 256
 """Logits rows one task may ask for in a step, which bounds memory when prompts are scored."""
@@ -192,7 +192,7 @@ class Engine:
         if is_tight:
             self.live.drop_idle(needed - self.cache.available)
         queued = (task for task in ordered if not task.is_running and not self._must_wait(task))
-        waiting = list(itertools.islice(queued, MAX_WAITING_VIEW))
+        waiting = _front(queued)
         counted: set[tuple[int, int]] = set()
         return View(
             now_s=self._clock(),
@@ -379,3 +379,14 @@ class Engine:
                 node.state = NodeState.PRUNED
         self.live.release(request, keep={request.tree.root})
         request.usage.total_s = self._clock() - request.arrived_s
+
+
+def _front(queued: Iterable[Task]) -> list[Task]:
+    """The first tasks of a queue, trees of tokens whole: they are to be computed in one step."""
+    front, count = [], 0
+    for task in queued:
+        count += not (isinstance(task, Force) and task.below is not None)
+        if count > MAX_WAITING_VIEW:
+            break
+        front.append(task)
+    return front

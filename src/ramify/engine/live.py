@@ -90,6 +90,8 @@ class LiveTrees:
             return 0, self.cache.pending(*task.tips)
         base = task.request.cursors.get(self.start_node(task))
         if task.cursor is None:
+            if isinstance(task, Force) and task.below is not None and base is None:
+                return 0, task.extra_tokens  # the path above is pending with the token above
             known = len(task.request.prompt_ids) if base is None else self.cache.pending(base)
             return known, task.extra_tokens
         # a base that was closed in the meantime is shared with nobody who waits
@@ -103,7 +105,10 @@ class LiveTrees:
         request = task.request
         start = self.start_node(task)
         if start not in request.cursors:
-            self._open_root(request)
+            if isinstance(task, Force) and task.below is not None:
+                self.open(task.below)
+            else:
+                self._open_root(request)
         base = request.cursors[start]
         if not isinstance(task, Force):
             task.cursor = base

@@ -10,6 +10,7 @@ from ramify.engine.request import Fan, Force, Request
 from ramify.search.controller import (
     Action,
     Append,
+    AppendTree,
     Close,
     Expand,
     Failed,
@@ -43,6 +44,8 @@ def perform(live: LiveTrees, request: Request, action: Action) -> None:
             _expand(live, request, node, action)
         case Append():
             _append(live, request, node, action)
+        case AppendTree():
+            _append_tree(live, request, node, action)
         case Score():
             _score(live, request, node, action)
         case Mark():
@@ -86,10 +89,50 @@ def _append(live: LiveTrees, request: Request, node: LogicalNode, action: Append
     tokens = live.codec.encode(action.tokens)
     if not _fits(live, request, action, len(tokens)):
         return
-    child = request.tree.add(node.id, seed=given_seed(node.seed, tokens), tag=action.tag)
+    child = _add_given(live, request, node, tokens, action.tag)
+    _force(live, request, child.id, action, tokens)
+
+
+def _append_tree(live: LiveTrees, request: Request, node: LogicalNode, action: AppendTree) -> None:
+    _check_idle(node)
+    depth = _depths(action)
+    if not _fits(live, request, action, max(depth)):
+        return
+    children: list[LogicalNode] = []
+    tasks: list[Force] = []
+    for place, (token, above) in enumerate(zip(action.tokens, action.parent, strict=True)):
+        parent, below = (node, None) if above < 0 else (children[above], tasks[above])
+        tokens = live.codec.encode((token,))
+        child = _add_given(live, request, parent, tokens, action.tag)
+        append = Append(node=parent.id, tokens=tokens, top=int(place in action.ask), tag=place)
+        children.append(child)
+        tasks.append(_force(live, request, child.id, append, tokens, below))
+
+
+def _depths(action: AppendTree) -> list[int]:
+    """Tokens from the node down to each token. Raises InputError for what is no tree."""
+    size, depth = len(action.tokens), [0]
+    if not size or len(action.parent) != size:
+        got = f"{size} and {len(action.parent)}"
+        raise InputError(expected_got("AppendTree", "tokens, and a parent for each", got))
+    for place, above in enumerate(action.parent):
+        if not -1 <= above < place:
+            wanted = f"a place before {place}, or -1"
+            raise InputError(expected_got(f"AppendTree.parent[{place}]", wanted, above))
+        depth.append(depth[above + 1] + 1)
+    if not set(action.ask) <= set(range(size)):
+        raise InputError(expected_got("AppendTree.ask", f"places below {size}", action.ask))
+    return depth[1:]
+
+
+def _add_given(
+    live: LiveTrees, request: Request, node: LogicalNode, tokens: tuple[int, ...], tag: object
+) -> LogicalNode:
+    """A child of given tokens that are still to be computed."""
+    child = request.tree.add(node.id, seed=given_seed(node.seed, tokens), tag=tag)
     child.token_ids = list(tokens)
     child.text = live.codec.decode(tokens, skip_special_tokens=True)
-    _force(live, request, child.id, action, tokens)
+    return child
 
 
 def _score(live: LiveTrees, request: Request, node: LogicalNode, action: Score) -> None:
@@ -116,7 +159,7 @@ def _check_idle(node: LogicalNode) -> None:
 
 
 def _fits(
-    live: LiveTrees, request: Request, action: Expand | Append | Score, num_tokens: int
+    live: LiveTrees, request: Request, action: Expand | Append | AppendTree | Score, num_tokens: int
 ) -> bool:
     """Whether a node's path has room for more tokens; if not, the controller hears of it."""
     length = sum(len(step.token_ids) for step in request.tree.path(action.node))
@@ -134,6 +177,15 @@ def _force(
     node: int,
     action: Append | Score,
     tokens: tuple[int, ...],
-) -> None:
-    task_id = live.next_task_id()
-    live.add_task(Force(id=task_id, request=request, node=node, action=action, tokens=tokens))
+    below: Force | None = None,
+) -> Force:
+    task = Force(
+        id=live.next_task_id(),
+        request=request,
+        node=node,
+        action=action,
+        tokens=tokens,
+        below=below,
+    )
+    live.add_task(task)
+    return task

@@ -79,6 +79,7 @@ class Force(Task):
 
     action: Append | Score
     tokens: tuple[int, ...]
+    below: Force | None = None  # of a tree of tokens: the task of the token above
     begin: int = 0
     collected: dict[int, TokenLogprob] = field(default_factory=dict)
 

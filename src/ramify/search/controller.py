@@ -48,6 +48,23 @@ class Append:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AppendTree:
+    """Hang a tree of given tokens below a node, a child for each, and compute them together.
+
+    Token i hangs below token `parent[i]`, which comes before it, or below `node` itself for -1, and
+    sees nothing of the tree but what is above it: the draft of speculative decoding. Each token
+    brings an `Appended` tagged with its place i; those of the places in `ask` bring the most
+    probable next token too. If the deepest path has no room, one `Failed` comes instead.
+    """
+
+    node: int
+    tokens: tuple[int, ...]
+    parent: tuple[int, ...]
+    ask: tuple[int, ...] = ()
+    tag: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """Ask the model about a node: what follows `suffix` there. Leaves no trace in the tree.
 
@@ -118,7 +135,7 @@ class Finish:
     stats: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
-Action: TypeAlias = Expand | Append | Score | Select | Mark | Prune | Close | Finish
+Action: TypeAlias = Expand | Append | AppendTree | Score | Select | Mark | Prune | Close | Finish
 
 
 # ── events: what a controller learns ─────────────────────────────────────────────────────────────

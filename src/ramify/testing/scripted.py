@@ -19,6 +19,7 @@ from ramify.search.controller import (
     Action,
     Append,
     Appended,
+    AppendTree,
     Candidates,
     Close,
     Controller,
@@ -124,6 +125,8 @@ class ScriptedRun:
             match action:
                 case Expand() | Append() | Score():
                     self._start(node, action)
+                case AppendTree():
+                    self._start_tree(node, action)
                 case Mark():
                     node.score = action.score
                 case Close():
@@ -135,8 +138,7 @@ class ScriptedRun:
                     self._prune(node)
 
     def _start(self, node: LogicalNode, action: Expand | Append | Score) -> None:
-        is_new_root = node.id == self.tree.root and node.state is NodeState.GROWING
-        _expect(is_new_root or node.state is NodeState.IDLE, "a complete, open node", action)
+        self._expect_open(node, action)
         _expect(not isinstance(action, Expand) or action.k >= 1, "k >= 1", action)
         if isinstance(action, Score):
             single = all(
@@ -147,13 +149,10 @@ class ScriptedRun:
         if isinstance(action, Append):
             extra = self.model.encode(action.tokens)
             _expect(len(extra) > 0, "at least one token", action)
-        limit = self.model.max_context
-        if limit is not None and len(self._path(node.id)) + max(len(extra), 1) > limit:
-            self._failed.append(Failed(node=node.id, reason="context is full", tag=action.tag))
+        if not self._fits(node, action, max(len(extra), 1)):
             return
         if isinstance(action, Append):
-            node = self.tree.add(node.id, seed=node.seed, tag=action.tag)
-            node.token_ids, node.text = list(extra), self.model.decode(extra)
+            node = self._add_given(node, extra, action.tag)
         self._tasks.append(_Task(action=action, node=node.id))
 
     def _select(self, action: Select) -> None:
@@ -171,6 +170,47 @@ class ScriptedRun:
                 self._num_computed.pop(step.id, None)
         self._front = front if action.nodes else None
         self._selected = action if action.nodes else None
+
+    def _start_tree(self, node: LogicalNode, action: AppendTree) -> None:
+        """An `Append` of one token for each, all in one step."""
+        self._expect_open(node, action)
+        _expect(0 < len(action.tokens) == len(action.parent), "a parent for each token", action)
+        places = range(len(action.tokens))
+        before = all(-1 <= action.parent[place] < place for place in places)
+        _expect(before, "parents before their children", action)
+        _expect(set(action.ask) <= set(places), "to ask at tokens of the tree", action)
+        depth = [0]
+        for above in action.parent:
+            depth.append(depth[above + 1] + 1)
+        if not self._fits(node, action, max(depth)):
+            return
+        nodes = [node]
+        for place, (token, above) in enumerate(zip(action.tokens, action.parent, strict=True)):
+            parent = nodes[above + 1]
+            nodes.append(self._add_given(parent, (token,), action.tag))
+            append = Append(
+                node=parent.id, tokens=(token,), top=int(place in action.ask), tag=place
+            )
+            self._tasks.append(_Task(action=append, node=nodes[-1].id))
+
+    def _expect_open(self, node: LogicalNode, action: Action) -> None:
+        is_new_root = node.id == self.tree.root and node.state is NodeState.GROWING
+        _expect(is_new_root or node.state is NodeState.IDLE, "a complete, open node", action)
+
+    def _fits(
+        self, node: LogicalNode, action: Expand | Append | AppendTree | Score, tokens: int
+    ) -> bool:
+        """Whether the path to a node has room for more tokens; if not, the controller hears it."""
+        limit = self.model.max_context
+        if limit is None or len(self._path(node.id)) + tokens <= limit:
+            return True
+        self._failed.append(Failed(node=node.id, reason="context is full", tag=action.tag))
+        return False
+
+    def _add_given(self, node: LogicalNode, tokens: tuple[int, ...], tag: object) -> LogicalNode:
+        child = self.tree.add(node.id, seed=node.seed, tag=tag)
+        child.token_ids, child.text = list(tokens), self.model.decode(tokens)
+        return child
 
     def _prune(self, node: LogicalNode) -> None:
         gone = {step.id for step in self.tree.subtree(node.id)}
