@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import torch
@@ -47,6 +48,8 @@ class TreeAttention:
     Raises:
         InputError: an argument out of range.
         BackendUnavailable: the backend cannot run here.
+    Attributes:
+        plan_s: seconds that `plan` has taken the host so far.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class TreeAttention:
                 raise InputError(expected_got("kv_dtype", wanted, FP8))
             self._ones = torch.ones(num_kv_heads, device=self.device)
         self._plan: AttentionPlan | None = None
+        self.plan_s = 0.0
         self._op_id = register(self)
 
     @property
@@ -118,6 +122,7 @@ class TreeAttention:
 
     def plan(self, forest: Forest) -> AttentionPlan:
         """Build the plan of one step; every `run` until the next call uses it."""
+        begin = time.perf_counter()
         method, why = self.method, "asked for"
         if method == "auto" and self._backend.auto_method is not None:
             method = self._backend.auto_method
@@ -128,6 +133,7 @@ class TreeAttention:
         plan = build_plan(forest, method, heads=self.heads, tuning=tuning, why=why)
         self._backend.prepare(forest, plan)
         self._plan, self._grown = plan, 0
+        self.plan_s += time.perf_counter() - begin
         return plan
 
     def reserve(self, *, rows: int, nodes: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from ramify.attention import TreeAttention
 from ramify.core.errors import InputError
 from ramify.core.forest import Forest
 from ramify.engine.batch import StepBatch
+from ramify.engine.device_clock import DeviceClock
 from ramify.engine.graphs import StepGraphs, padded_rows
 from ramify.engine.sample import SampleRow
 
@@ -84,6 +86,8 @@ class DecodeLoop:
 
     Attributes:
         wait_s: seconds that `collect` has waited for the device so far.
+        num_replays: steps that were a CUDA graph so far.
+        clock: if set, adds up what steps take the device.
     """
 
     def __init__(
@@ -114,6 +118,14 @@ class DecodeLoop:
         self._num_rows = 0
         self._turn = 0
         self.wait_s = 0.0
+        self.num_replays = 0
+        self.clock: DeviceClock | None = None
+
+    def capture(self, most_rows: int) -> None:
+        """Capture the steps of 1 to `most_rows` rows now instead of when they are first needed."""
+        if self._graphs is not None:
+            for rows in sorted({padded_rows(rows) for rows in range(1, most_rows + 1)}):
+                self._graphs.capture(rows)
 
     def load(self, batch: StepBatch) -> bool:
         """Take over the rows of a step and plan its attention; False where there is no room."""
@@ -206,9 +218,11 @@ class DecodeLoop:
             self._sent.record()
 
     def _run(self) -> Drawn:
-        if self._graphs is not None:
+        with self.clock or nullcontext():
+            if self._graphs is None:
+                return self._step(self._padded)
+            self.num_replays += 1
             return self._graphs.replay(self._padded)
-        return self._step(self._padded)
 
     @torch.inference_mode()
     def _step(self, rows: int) -> Drawn:

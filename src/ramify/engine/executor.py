@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from ramify.attention import TreeAttention
 from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import DecodeLoop, Draws
+from ramify.engine.device_clock import DeviceClock
 from ramify.engine.kv_scales import FP8, kv_scales, to_fp8
 from ramify.engine.startup import Stopwatch
 from ramify.models import Decoder
@@ -56,6 +58,7 @@ class Executor:
         self.attention = self.open_attention()
         self.method_in_use = method
         self.attention_s = 0.0
+        self._clock: DeviceClock | None = None
 
     def open_attention(self) -> TreeAttention:
         """An attention operator for the model's heads, with plans of its own."""
@@ -97,6 +100,19 @@ class Executor:
         read = self.attention.kv_bytes_read
         return read if self.loop is None else read + self.loop.attention.kv_bytes_read
 
+    @property
+    def plan_s(self) -> float:
+        """Seconds that planning attention has taken the host so far."""
+        planned = self.attention.plan_s
+        return planned if self.loop is None else planned + self.loop.attention.plan_s
+
+    def open_clock(self) -> DeviceClock:
+        """A clock that adds up what forward passes take the device from now on."""
+        self._clock = DeviceClock(self.device)
+        if self.loop is not None:
+            self.loop.clock = self._clock
+        return self._clock
+
     def close(self) -> None:
         """Let go of captured steps."""
         if self.loop is not None:
@@ -110,7 +126,8 @@ class Executor:
         token_ids, positions, slots, logit_rows = (
             torch.from_numpy(column).to(self.device) for column in columns
         )
-        return self.forward(token_ids, positions, slots, self.attention, logit_rows)
+        with self._clock or nullcontext():
+            return self.forward(token_ids, positions, slots, self.attention, logit_rows)
 
     def forward(
         self,
