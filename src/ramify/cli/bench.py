@@ -25,7 +25,7 @@ def execute(options: BenchOptions, out: Output) -> int:
     if options.shape:
         return bench_step.execute(options, out)
     methods = tuple(dict.fromkeys(options.methods or METHODS_COMPARED))
-    _check_methods(methods)
+    check_methods(methods)
     with bench_model(options.engine) as (model_name, settings):
         out.say(f"model: {model_name}")
         engines = {method: LLM(**{**settings, "method": method}) for method in methods}
@@ -47,7 +47,7 @@ def execute(options: BenchOptions, out: Output) -> int:
     return 0 if all(row.are_bytes_as_expected for row in rows) else 1
 
 
-def _check_methods(methods: tuple[str, ...]) -> None:
+def check_methods(methods: tuple[str, ...]) -> None:
     for method in methods:
         if method not in METHODS:
             raise InputError(expected_got("methods", f"any of {', '.join(METHODS)}", repr(method)))

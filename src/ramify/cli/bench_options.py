@@ -191,6 +191,44 @@ class BenchDeftOptions(_PaperOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchDeftEngineOptions(JsonFlag):
+    """Grow the workloads of the DeFT paper by the whole engine, per branch against grouped."""
+
+    workloads: Path | None = field(
+        default=None, metadata={"help": "folder of DeFT's recordings; without it few-shot only"}
+    )
+    only: tuple[str, ...] = field(
+        default=(), metadata={"help": "of these workloads, as in few_shot_b20 spec_t64"}
+    )
+    methods: tuple[str, ...] = field(
+        default=("per_branch", "flatten", "fused"),
+        metadata={"help": "attention methods; the first is what the others are compared with"},
+    )
+    trees: int = field(default=1, metadata={"help": "trees of a reasoning file"})
+    longest_path: int | None = field(
+        default=None,
+        metadata={"help": "shorten recorded searches to paths of so many tokens, prompt included"},
+    )
+    prompt_tokens: int = field(default=4000, metadata={"help": "prompt of few-shot"})
+    new_tokens: int = field(default=400, metadata={"help": "tokens of a few-shot branch"})
+    draft_tokens: int = field(default=300, metadata={"help": "tokens to accept from drafts"})
+    seed: int = field(default=0, metadata={"help": "of prompts and branches"})
+    output: Path | None = field(
+        default=None, metadata={"help": "append the rows to this file, one JSON object a line"}
+    )
+    commit: str | None = field(
+        default=None, metadata={"help": "commit of the sources, where they are a copy"}
+    )
+    rows: tuple[Path, ...] = field(
+        default=(), metadata={"help": "measure nothing, make the table of these files of rows"}
+    )
+    page: Path | None = field(
+        default=None, metadata={"help": "put the table where this Markdown page marks it"}
+    )
+    engine: BenchEngineFlags = field(default_factory=lambda: BenchEngineFlags(model=DUMMY))
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchLeanOptions(_PaperOptions):
     """Time stream-K against a fixed split and none, by context length (suite lean)."""
 

@@ -26,6 +26,7 @@ COMMANDS: dict[type, str] = {
     opt.BenchAttentionOptions: "ramify.cli.bench_attention",
     opt.BenchCalibrateOptions: "ramify.cli.bench_calibrate",
     opt.BenchDeftOptions: "ramify.cli.bench_deft",
+    opt.BenchDeftEngineOptions: "ramify.cli.bench_deft_engine",
     opt.BenchLeanOptions: "ramify.cli.bench_lean",
     opt.ProfileOptions: "ramify.cli.profile",
     opt.InfoOptions: "ramify.cli.info",

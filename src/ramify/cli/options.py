@@ -13,6 +13,7 @@ from ramify.cli.bench_options import (
     BenchAttentionOptions,
     BenchBeamOptions,
     BenchCalibrateOptions,
+    BenchDeftEngineOptions,
     BenchDeftOptions,
     BenchLeanOptions,
     BenchOptions,
@@ -173,6 +174,7 @@ _Bench = Annotated[
     | Annotated[BenchAttentionOptions, _sub("attention", prefix_name=False)]
     | Annotated[BenchCalibrateOptions, _sub("calibrate", prefix_name=False)]
     | Annotated[BenchDeftOptions, _sub("deft", prefix_name=False)]
+    | Annotated[BenchDeftEngineOptions, _sub("deft-engine", prefix_name=False)]
     | Annotated[BenchLeanOptions, _sub("lean", prefix_name=False)],
     _sub("bench", prefix_name=False, description="Measure decoding, or attention alone."),
 ]

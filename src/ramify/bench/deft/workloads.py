@@ -83,7 +83,7 @@ def reasoning(path: Path, num_trees: int = PAPER_TREES) -> Workload:
     parts = tuple(
         Part(num_steps=tree.num_iterations - 1, state=partial(_recorded, tree)) for tree in trees
     )
-    return Workload(name=path.stem.removesuffix("ToT"), parts=parts, is_smooth=False)
+    return Workload(name=workload_name(path), parts=parts, is_smooth=False)
 
 
 def _recorded(tree: RecordedTree, step: int) -> TreeShape:
@@ -109,13 +109,24 @@ def workloads(folder: Path | None, num_trees: int = PAPER_TREES) -> list[Workloa
     found = [few_shot(branches) for branches in WIDTHS]
     if folder is None:
         return found
+    searches, drafts = recordings(folder)
+    found += [reasoning(path, num_trees) for path in searches]
+    return found + sorted((speculative(path) for path in drafts), key=_size)
+
+
+def recordings(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files of recorded searches and of recorded drafts. Raises InputError if there are none."""
     searches = sorted(folder.glob("*ToT.json"))
     drafts = sorted(folder.glob("APPS_tree_size*.json"))
     if not searches and not drafts:
         wanted = "a folder with *ToT.json or APPS_tree_size*.json"
         raise InputError(expected_got("workloads", wanted, folder))
-    found += [reasoning(path, num_trees) for path in searches]
-    return found + sorted((speculative(path) for path in drafts), key=_size)
+    return searches, drafts
+
+
+def workload_name(path: Path) -> str:
+    """What tables call the searches of a file."""
+    return path.stem.removesuffix("ToT")
 
 
 def _size(workload: Workload) -> int:
