@@ -124,7 +124,8 @@ class DecodeLoop:
     def capture(self, most_rows: int) -> None:
         """Capture the steps of 1 to `most_rows` rows now instead of when they are first needed."""
         if self._graphs is not None:
-            for rows in sorted({padded_rows(rows) for rows in range(1, most_rows + 1)}):
+            most = min(most_rows, self.max_rows)
+            for rows in sorted({padded_rows(rows) for rows in range(1, most + 1)}):
                 self._graphs.capture(rows)
 
     def load(self, batch: StepBatch) -> bool:
