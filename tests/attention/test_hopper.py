@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ramify.attention import METHODS, TreeAttention
 from ramify.attention.backends.hopper import ARCH
-from ramify.attention.backends.nvrtc import compile_cubin
 from ramify.attention.kernels.hopper.source import KernelConstants, hopper_source
 from ramify.attention.plan.schedule import windowed_read
 from ramify.attention.reference import tree_attention_ref
 from ramify.core.errors import InputError
 from ramify.core.forest import Forest
+from ramify.core.nvrtc import compile_cubin
 from ramify.testing.compare import assert_within_budget
 from ramify.testing.inputs import AttentionInputs, make_inputs
 from ramify.testing.trees import (

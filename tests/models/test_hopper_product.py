@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ramify.core.errors import BackendUnavailable
+from ramify.core.nvrtc import compile_with_log
 from ramify.models.kernels.hopper.product import (
     MAX_ROWS,
     ProductKernel,
@@ -18,19 +18,16 @@ from ramify.models.kernels.hopper.product import (
     widest_tile,
 )
 from ramify.testing.compare import assert_within_budget
+from ramify.testing.compilers import has_nvrtc
 
 NUM_SMS = 132  # of an H200
 SHAPES = {"qkv": 6144, "out": 4096, "gate_up": 28672, "head": 128256, "small": 40}
 
 
+@pytest.mark.skipif(not has_nvrtc(), reason="NVRTC is not installed")
 @pytest.mark.parametrize("is_bf16", [True, False])
 @pytest.mark.parametrize("rows", [8, 64, 128])
 def test_variants_compile_without_spills_of_shared_memory(rows: int, is_bf16: bool) -> None:
-    nvrtc = pytest.importorskip("ramify.attention.backends.nvrtc")
-    try:
-        nvrtc.bindings("nvrtc")
-    except BackendUnavailable as unavailable:
-        pytest.skip(str(unavailable))
     cuts = {cut(num_out, rows, NUM_SMS) for num_out in SHAPES.values()}
     variants = [
         ProductKernel(rows=rows, tile=tile, split=split, is_bf16=is_bf16, adds=split == 2)
@@ -40,8 +37,9 @@ def test_variants_compile_without_spills_of_shared_memory(rows: int, is_bf16: bo
     variants.append(ProductKernel(rows=rows, tile=tile, split=1, is_bf16=is_bf16, is_gated=True))
     for variant in variants:
         assert variant.stages >= 3, "a ring must hide the memory's latency"
-        _, log = nvrtc.compile_with_log(variant.source(), "sm_90a", ["--ptxas-options=-v"])
+        _, log = compile_with_log(variant.source(), "sm_90a", ["--ptxas-options=-v"])
         assert "0 bytes spill stores" in log, (variant, log)
+        assert "serialized" not in log, "products must be in flight together"
 
 
 def test_cuts_keep_most_sms_reading() -> None:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ramify.attention.backends.base import Backend, LayerOptions
 from ramify.attention.backends.device_arrays import DeviceArrays
-from ramify.attention.backends.nvrtc import CudaKernel, compile_cubin
 from ramify.attention.kernels.hopper.source import KernelConstants, hopper_source
 from ramify.attention.plan import AttentionPlan, HeadShape
 from ramify.attention.plan.cost import Tuning
@@ -31,6 +30,7 @@ from ramify.attention.plan.schedule import (
 )
 from ramify.core.errors import BackendUnavailable, InputError, expected_got
 from ramify.core.forest import Forest
+from ramify.core.nvrtc import CudaKernel, compile_cubin, require_compiler
 
 ARCH = "sm_90a"
 THREADS = 384
@@ -268,6 +268,7 @@ def _check(heads: HeadShape, device: torch.device) -> None:
         got = f"{heads.head_dim} and {heads.group}"
         wanted = f"head_dim of {HEAD_DIMS} and at most 64 query heads a KV head"
         raise BackendUnavailable("hopper", f"expected {wanted}, got {got}")
+    require_compiler()
 
 
 def _is_aligned(tensor: Tensor) -> bool:

@@ -11,9 +11,9 @@ from importlib.resources import files
 import torch
 from torch import Tensor
 
-from ramify.attention.backends.nvrtc import CudaKernel, bindings, checked, compile_cubin
 from ramify.attention.kernels.hopper.source import ORDER
 from ramify.core.errors import BackendUnavailable
+from ramify.core.nvrtc import CudaKernel, bindings, checked, compile_cubin, require_compiler
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def is_available(device: torch.device) -> bool:
     if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
         return False
     try:
-        bindings("nvrtc")
+        require_compiler()
     except BackendUnavailable as unavailable:
         logger.warning("products are left to cuBLAS: %s", unavailable)
         return False

@@ -1,39 +1,23 @@
-"""The CUDA kernels compile ahead of time, without a GPU; cubins are kept and found again."""
+"""The CUDA kernel compiles ahead of time, without a GPU; how far its plans may grow."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import logging
 import re
-from pathlib import Path
 
 import pytest
 
-from ramify.attention.backends import nvrtc
 from ramify.attention.backends.hopper import ARCH, HEAD_DIMS, MOST_GROWN, _Params, most_growth
-from ramify.attention.backends.nvrtc import compile_cubin, compile_with_log
 from ramify.attention.kernels.hopper.source import (
     MAX_SHARED_BYTES,
     KernelConstants,
     hopper_source,
 )
-from ramify.core.errors import BackendUnavailable
 from ramify.core.forest import Forest
+from ramify.core.nvrtc import compile_with_log
+from ramify.testing.compilers import has_nvrtc
 
-
-def has_compiler() -> bool:
-    """Whether NVRTC is there, as with torch's CUDA builds and the `dev` extra on Linux."""
-    if importlib.util.find_spec("cuda") is None:
-        return False
-    try:
-        nvrtc.bindings("nvrtc")
-    except BackendUnavailable:
-        return False
-    return True
-
-
-needs_compiler = pytest.mark.skipif(not has_compiler(), reason="NVRTC is not installed")
+needs_compiler = pytest.mark.skipif(not has_nvrtc(), reason="NVRTC is not installed")
 
 PLAIN = KernelConstants(head_dim=128, group=4, is_bf16=True, has_softcap=False, has_window=False)
 VARIANTS = {
@@ -106,59 +90,6 @@ def test_shared_memory_holds_a_ring_of_stages(head_dim: int) -> None:
     )
     assert constants.shared_bytes <= MAX_SHARED_BYTES == 232_448
     assert constants.stages >= 4
-
-
-TINY = 'extern "C" __global__ void twice(int *x) { x[threadIdx.x] *= FACTOR; }'
-
-
-@needs_compiler
-def test_a_cubin_is_compiled_once_and_then_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAMIFY_CACHE_DIR", str(tmp_path / "new"))
-    cubin = compile_cubin(TINY, ARCH, ["-DFACTOR=2"])
-    (kept,) = (tmp_path / "new" / "cubins").iterdir()
-    assert kept.read_bytes() == cubin
-    kept.write_bytes(b"as kept")
-    assert compile_cubin(TINY, ARCH, ["-DFACTOR=2"]) == b"as kept"
-    # other options, another architecture and another source are other cubins
-    others = [(TINY, ARCH, ["-DFACTOR=3"]), (TINY, "sm_90", ["-DFACTOR=2"]), (TINY + "\n", ARCH)]
-    for source, arch, *options in others:
-        assert compile_cubin(source, arch, *options or [["-DFACTOR=2"]]) != b"as kept"
-    assert len(list((tmp_path / "new" / "cubins").iterdir())) == 4
-
-
-@needs_compiler
-def test_a_cache_that_cannot_be_written_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("RAMIFY_CACHE_DIR", str(tmp_path / "file"))
-    with caplog.at_level(logging.WARNING):
-        assert compile_cubin(TINY, ARCH, ["-DFACTOR=2"]).startswith(b"\x7fELF")
-    assert "compiled kernels cannot be kept" in caplog.text
-
-
-@needs_compiler
-def test_a_source_that_does_not_compile_shows_the_compilers_words() -> None:
-    with pytest.raises(AssertionError, match=r'kernel.cu\(1\).*"FACTOR" is undefined'):
-        compile_with_log(TINY, ARCH)
-
-
-def test_without_a_compiler_the_backend_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(f"no {name}")
-
-    monkeypatch.setattr(nvrtc, "import_module", missing)
-    with pytest.raises(BackendUnavailable, match=r"cuda.bindings and NVRTC are needed: no cuda"):
-        compile_cubin(TINY, ARCH)
-
-
-@needs_compiler
-def test_an_empty_log_leaves_the_bytes_of_others_alone() -> None:
-    """The log of a clean compilation is one zero, and Python shares each single byte."""
-    compile_with_log('extern "C" __global__ void nothing() {}', ARCH)
-    assert bytes([32])[0] == 32
 
 
 def test_short_branches_may_grow_less_before_a_new_plan() -> None:

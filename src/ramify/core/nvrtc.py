@@ -126,15 +126,21 @@ class CudaKernel:
         checked(self._driver.cuLaunchKernelEx(self._config, self._function, address, 0))
 
 
+def require_compiler() -> None:
+    """Raise BackendUnavailable where kernels can be neither compiled nor launched."""
+    for name in ("driver", "nvrtc"):
+        bindings(name)
+
+
 def bindings(name: str) -> Any:
+    """A module of cuda.bindings. Raises BackendUnavailable where it cannot be loaded."""
     try:
         module = import_module(f"cuda.bindings.{name}")
         if name == "nvrtc":
             module.nvrtcVersion()  # loads the library
     except (ImportError, RuntimeError) as error:
-        raise BackendUnavailable(
-            "hopper", f"cuda.bindings and NVRTC are needed: {error}"
-        ) from error
+        reason = f"cuda.bindings and NVRTC are needed: {error}"
+        raise BackendUnavailable("CUDA C++", reason) from error
     return module
 
 
