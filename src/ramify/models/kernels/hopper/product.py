@@ -197,9 +197,10 @@ def gated_product(x: Tensor, weight: Tensor, out: Tensor, *, eps: float) -> None
         out: [M, N] contiguous, like x.
         eps: of the norm.
     """
-    is_bf16 = x.dtype == torch.bfloat16
-    variant = ProductKernel(rows=padded(len(x)), tile=256, split=1, is_bf16=is_bf16, is_gated=True)
-    _launch(variant, x, weight, out, box_rows=128, eps=eps)
+    is_bf16, rows = x.dtype == torch.bfloat16, padded(len(x))
+    tile = widest_tile(rows)
+    variant = ProductKernel(rows=rows, tile=tile, split=1, is_bf16=is_bf16, is_gated=True)
+    _launch(variant, x, weight, out, box_rows=tile // 2, eps=eps)
 
 
 def _launch(
@@ -252,5 +253,5 @@ def _num_sms(device: torch.device) -> int:
 
 
 def padded(num_rows: int) -> int:
-    """The rows that a variant is compiled for: few sizes, as each takes a second."""
+    """The rows that a variant is compiled for: few sizes."""
     return next(rows for rows in (8, 16, 32, 48, 64, 96, 128) if num_rows <= rows)
