@@ -38,7 +38,7 @@ class Growth:
     prompt_tokens: int
     longest_path: int
     num_steps: int  # after the prefill
-    most_rows: int  # of these steps
+    most_rows: int = 0  # of these steps, where they differ; 0: all are alike
     controller: Callable[[int], Controller]
 
 
@@ -124,7 +124,7 @@ def _speculative(drafts: RecordedDrafts, sizes: Sizes) -> _Growths:
 
 def _branches(prompt: int, branches: int, generated: int) -> Growth:
     shape = FewShot(prompt_tokens=prompt, branches=branches, new_tokens=generated)
-    return _growth(shape, branches)
+    return _growth(shape)
 
 
 def _search(tree: RecordedTree) -> Growth:
@@ -133,7 +133,7 @@ def _search(tree: RecordedTree) -> Growth:
     return _growth(Recorded(tree=tree, title="search"), most_rows)
 
 
-def _growth(workload: DecodeWorkload, most_rows: int) -> Growth:
+def _growth(workload: DecodeWorkload, most_rows: int = 0) -> Growth:
     return Growth(
         prompt_tokens=workload.prompt_tokens,
         longest_path=workload.longest_path,
@@ -145,12 +145,10 @@ def _growth(workload: DecodeWorkload, most_rows: int) -> Growth:
 
 def _draft(drafts: RecordedDrafts, generated: int) -> Growth:
     contexts = drafts.contexts(0, DRAFT_PROMPT, generated)
-    size = len(drafts.parent)
     return Growth(
         prompt_tokens=DRAFT_PROMPT,
-        longest_path=contexts[-1] + size,  # no draft is deeper than it has tokens
+        longest_path=contexts[-1] + len(drafts.parent),  # no draft is deeper than it has tokens
         num_steps=len(contexts),
-        most_rows=size,
         controller=lambda vocab_size: ReplayDrafts(
             drafts, generate=generated, vocab_size=vocab_size
         ),
