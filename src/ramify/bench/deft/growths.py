@@ -58,7 +58,7 @@ class EngineWorkload:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much of the workloads is run; defaults are the paper's but for drafts."""
+    """How much of the workloads is run; default lengths are the paper's, but for drafts."""
 
     few_shot_prompt: int = FEW_SHOT_PROMPT
     few_shot_tokens: int = FEW_SHOT_TOKENS
