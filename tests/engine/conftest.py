@@ -53,6 +53,7 @@ def assert_nothing_leaks(llm: LLM) -> None:
     """Every slot is free, reserved or cached once all requests are over."""
     assert not llm.engine.live.requests, "a request is still alive"
     cache = llm.engine.cache
+    assert not cache.cursors, "a path is still open"
     cache.check_integrity()
     assert cache.available == llm.engine.limits.num_slots
     cache.evict(llm.engine.limits.num_slots)

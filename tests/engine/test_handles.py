@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ramify import LLM, SamplingParams
+from ramify import LLM, InputError, SamplingParams
 
 STEP = SamplingParams(max_tokens=4, logprobs=0)
 
@@ -100,6 +100,14 @@ def test_closed_nodes_merge_and_live_on(make_llm: Callable[..., LLM]) -> None:
     assert c.path_token_ids == [*range(10), *a.token_ids, *b.token_ids, *c.token_ids]
     assert len(c.expand(2, STEP)) == 2
     root.finish()
+
+
+def test_a_finished_tree_is_not_forked(make_llm: Callable[..., LLM]) -> None:
+    """It opened the prompt once more, for nobody to close."""
+    root = make_llm().tree(list(range(10)))
+    root.finish()
+    with pytest.raises(InputError, match="an open tree"):
+        root.fork(10)
 
 
 def test_pinned_trees_keep_their_kv_under_pressure(make_llm: Callable[..., LLM]) -> None:

@@ -66,6 +66,11 @@ class NodeHandle:
         return self._id
 
     @property
+    def request_id(self) -> int:
+        """The engine's number for the tree, which `LLM.abort` takes."""
+        return self._request.id
+
+    @property
     def _node(self) -> LogicalNode:
         return self._request.tree[self._id]
 
@@ -103,6 +108,11 @@ class NodeHandle:
     def finish_reason(self) -> str | None:
         """Why the node ended: stop, length, or None for given tokens."""
         return self._node.finish_reason
+
+    @property
+    def stop_reason(self) -> str | int | None:
+        """The stop string or stop token that ended the node, if one did."""
+        return self._node.stop_reason
 
     @property
     def seed(self) -> int:
@@ -174,6 +184,7 @@ class NodeHandle:
 
         Raises InputError unless the prompt's length <= at <= the path's length.
         """
+        self._check_open()
         tree, prompt = self._request.tree, len(self._request.prompt_ids)
         length = len(self.path_token_ids)
         if not isinstance(at, int) or not prompt <= at <= length:
@@ -219,9 +230,12 @@ class NodeHandle:
     def _at(self, node: int) -> NodeHandle:
         return NodeHandle(self._engine, self._request, node)
 
-    def _perform(self, action: Action) -> None:
+    def _check_open(self) -> None:
         if self._request.is_done:
             raise InputError(expected_got("tree", "an open tree", "a finished one"))
+
+    def _perform(self, action: Action) -> None:
+        self._check_open()
         perform(self._engine.live, self._request, action)
 
     def _wait(self, kind: type[E], count: int) -> list[E]:
