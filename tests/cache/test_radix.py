@@ -47,7 +47,7 @@ def test_only_computed_tokens_match_but_pending_ones_are_in_flight(make_tree):
     cursor = tree.open(PROMPT)
     tree.reserve_slots(cursor.node, 6)
     tree.mark_computed(cursor.node, 6)
-    assert tree.in_flight_match([*PROMPT, 1]) == 20
+    assert tree.in_flight_match([*PROMPT, 1], tree.coming(tree.cursors)) == 20
     assert tree.open([*PROMPT, 1]).matched == 6
     tree.check_integrity()
 

@@ -160,7 +160,7 @@ def test_pruned_branches_never_reach_the_cache_but_their_cached_prefix_does(make
     assert branch.matched == 20 and tree.evictable == 0
     assert tree.prune([branch]) == 2
     assert tree.evictable == 20
-    assert tree.in_flight_match([*PROMPT, 1, 2]) == 20
+    assert tree.in_flight_match([*PROMPT, 1, 2], tree.coming(tree.cursors)) == 20
 
 
 def test_close_keep_trims_what_is_not_computed(make_tree):
@@ -171,7 +171,7 @@ def test_close_keep_trims_what_is_not_computed(make_tree):
     tree.mark_computed(cursor.node, 21)
     assert tree.close(cursor, keep=True) == 1
     assert tree.evictable == 21
-    assert tree.in_flight_match([*PROMPT, 1, 2, 3]) == 21
+    assert tree.in_flight_match([*PROMPT, 1, 2, 3], tree.coming(tree.cursors)) == 21
     tree.check_integrity()
 
 

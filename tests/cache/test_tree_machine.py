@@ -62,7 +62,7 @@ class TreeMachine(RuleBasedStateMachine):
         computed = [path[: n.start + n.num_computed] for n, path in nodes if n.num_computed]
         known = [path for _, path in nodes]
         before = self.tree.num_free
-        assert self.tree.in_flight_match(tokens) == max(
+        assert self.tree.in_flight_match(tokens, self.tree.coming(self.tree.cursors)) == max(
             (common(tokens, path) for path in known), default=0
         )
         best = max((common(tokens, path) for path in computed), default=0)

@@ -158,3 +158,36 @@ def test_beams_say_what_they_generated(make_llm: Callable[..., LLM]) -> None:
     assert [len(beam.token_ids) for beam in output.outputs] == [4, 4, 4]
     # three beams of three tokens and the last token of each, which the pool may share
     assert 3 * 3 <= output.usage.generated_tokens <= 3 * 4
+
+
+def test_nothing_to_compute_and_nothing_asked(make_llm: Callable[..., LLM]) -> None:
+    """A step without rows is no lack of slots: no token is left to compute, none is predicted."""
+    llm = make_llm()
+    params = SamplingParams(max_tokens=2, prompt_logprobs=1, seed=0)
+    for _ in range(2):  # cold, then with the prompt in the prefix cache
+        (output,) = llm.generate([[5]], params)
+        assert output.error is None and output.prompt_logprobs == [None]
+    root = llm.tree([5, 6])
+    nothing = root.append([])
+    assert nothing.path_token_ids == [5, 6]
+    assert len(nothing.expand(1, STEP)[0].token_ids) == 2
+    root.finish()
+
+
+def test_nobody_waits_for_a_prefix_that_nobody_computes(make_llm: Callable[..., LLM]) -> None:
+    """A tree by hand whose KV was dropped still has its tokens; it may stay idle for ever."""
+    llm = make_llm()
+    prompt = list(range(1, 30))
+    root = llm.tree(prompt, seed=0)
+    root.expand(1, STEP)
+    assert llm.engine.live.drop_idle(600) > 0
+    (output,) = llm.generate([prompt], STEP)
+    assert output.error is None and len(output.outputs[0].token_ids) == 2
+    root.finish()
+
+
+def test_abort_by_number_before_the_first_step(make_llm: Callable[..., LLM]) -> None:
+    llm = make_llm()
+    stream = llm.stream([1, 2, 3], SamplingParams(max_tokens=50))
+    assert llm.abort(stream.request_id)
+    assert list(stream)[-1].finished and not llm.abort(stream.request_id)

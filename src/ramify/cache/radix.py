@@ -8,7 +8,7 @@ Source: RadixAttention of SGLang, Zheng et al. 2024 (radix tree of cached tokens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ramify.cache.node import Node
 from ramify.cache.pool import NodePool
@@ -20,12 +20,12 @@ def match_computed(root: Node, tokens: Sequence[int]) -> tuple[Node, int]:
     Returns the node where it ends and how many of that node's tokens it covers (all of `root`'s
     none when nothing matches). Cost: one comparison per matched token of every candidate.
     """
-    return _longest_match(root, tokens, computed_only=True)
+    return _longest_match(root, tokens)
 
 
-def match_known(root: Node, tokens: Sequence[int]) -> int:
-    """Length of the longest prefix of `tokens` in the tree, computed or not."""
-    node, offset = _longest_match(root, tokens, computed_only=False)
+def match_coming(root: Node, tokens: Sequence[int], coming: Collection[Node]) -> int:
+    """Length of the longest prefix of `tokens` that is computed or part of a node in `coming`."""
+    node, offset = _longest_match(root, tokens, coming)
     return node.start + offset
 
 
@@ -70,7 +70,9 @@ def deduplicate(nodes: Sequence[Node], pool: NodePool) -> Node:
     return leaf
 
 
-def _longest_match(root: Node, tokens: Sequence[int], *, computed_only: bool) -> tuple[Node, int]:
+def _longest_match(
+    root: Node, tokens: Sequence[int], coming: Collection[Node] = ()
+) -> tuple[Node, int]:
     tokens = list(tokens)
     best, best_end = (root, 0), 0
     stack = [root]
@@ -80,7 +82,7 @@ def _longest_match(root: Node, tokens: Sequence[int], *, computed_only: bool) ->
         if begin == len(tokens):
             continue
         for node in parent.children_by_token(tokens[begin]):
-            limit = node.num_computed if computed_only else len(node.tokens)
+            limit = len(node.tokens) if node in coming else node.num_computed
             shared = shared_prefix(node.tokens[:limit], tokens[begin : begin + limit])
             if begin + shared > best_end:
                 best, best_end = (node, shared), begin + shared

@@ -8,7 +8,7 @@ A node with no live path is part of the prefix cache; pruned branches never get 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ramify.cache.integrity import check_tree
 from ramify.cache.node import Cursor, Node
 from ramify.cache.pool import NodePool
-from ramify.cache.radix import deduplicate, match_computed, match_known, publish
+from ramify.cache.radix import deduplicate, match_coming, match_computed, publish
 from ramify.cache.slots import cut
 from ramify.core.errors import InputError, expected_got
 
@@ -86,12 +86,22 @@ class TokenTree:
         self.append(cursor, tokens[cursor.matched :])
         return cursor
 
-    def in_flight_match(self, tokens: Sequence[int]) -> int:
-        """Length of the longest prefix of `tokens` in the tree, counting tokens yet to be computed.
+    def coming(self, cursors: Iterable[Cursor]) -> set[Node]:
+        """Nodes of paths that somebody computes now, as far as they are not computed yet."""
+        nodes: set[Node] = set()
+        for cursor in cursors:
+            for node in cursor.node.ancestors():
+                if node.is_computed or node in nodes:
+                    break
+                nodes.add(node)
+        return nodes
+
+    def in_flight_match(self, tokens: Sequence[int], coming: Collection[Node]) -> int:
+        """Length of the longest prefix of `tokens` in the tree, counting nodes that are coming.
 
         When it exceeds what `open` would match, a live path is about to compute the difference.
         """
-        return match_known(self.root, tokens)
+        return match_coming(self.root, tokens, coming)
 
     def computed_match(self, tokens: Sequence[int]) -> int:
         """Length of the prefix of `tokens` that `open` would find computed. Changes nothing."""

@@ -10,7 +10,7 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ramify.cache import TokenTree
+from ramify.cache import Node, TokenTree
 from ramify.core.errors import InputError, OutOfSlots, RequestAborted, expected_got
 from ramify.core.seeds import mix64
 from ramify.engine import beams
@@ -62,7 +62,9 @@ class Engine:
         self._clock = clock
         self._seed = seed
         self._ids = itertools.count()
+        self._arriving: dict[int, Request] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._coming: set[Node] = set()  # what the running tasks of a step compute
         self._may_run_ahead = run_ahead
         self._steady: SteadyDecode | None = None
 
@@ -97,8 +99,14 @@ class Engine:
             is_by_hand=is_by_hand,
         )
         request.usage.prompt_tokens = len(prompt_ids)
+        self._arriving[request_id] = request
         self._inbox.put(lambda: self._accept(request, prompt_logprobs))
         return request
+
+    def find(self, request_id: int) -> Request | None:
+        """A request that is not over, by its number. Safe from any thread."""
+        # a request is entered among the live ones before it is taken off here
+        return self._arriving.get(request_id) or self.live.requests.get(request_id)
 
     def abort(self, request: Request) -> None:
         """End a request early; its branches are freed at the next step. Safe from any thread."""
@@ -127,7 +135,7 @@ class Engine:
         self._preempt(decision)
         builder, ready = self._assemble(decision)
         if not builder.num_rows:
-            return self._unblock()
+            return self._serve_complete(ready) or self._unblock()
         steady_draws = self._steady_draws(builder, ready)
         batch = self.last_batch = builder.build()
         self.num_steps += 1
@@ -176,6 +184,7 @@ class Engine:
 
     def _accept(self, request: Request, prompt_logprobs: int | None) -> None:
         self.live.requests[request.id] = request
+        del self._arriving[request.id]
         if prompt_logprobs is None:
             request.events.append(Started(root=request.tree.root))
             self._advance([request])
@@ -191,6 +200,7 @@ class Engine:
         is_tight = self.cache.available < needed
         if is_tight:
             self.live.drop_idle(needed - self.cache.available)
+        self._coming = self.live.coming()
         queued = (task for task in ordered if not task.is_running and not self._must_wait(task))
         waiting = _front(queued)
         counted: set[tuple[int, int]] = set()
@@ -217,7 +227,9 @@ class Engine:
 
     def _must_wait(self, task: Task) -> bool:
         """Whether another request is computing a prefix that this prompt can then reuse."""
-        return self.live.is_unopened(task) and self.live.shares_prefill(task.request)
+        if not self.live.is_unopened(task):
+            return False
+        return self.live.shares_prefill(task.request, self._coming)
 
     def _preempt(self, decision: Decision) -> None:
         for task_id in decision.preempt:
@@ -259,6 +271,7 @@ class Engine:
             return False
         if not task.paths:
             self.live.open(task)
+        self._coming |= self.cache.coming(task.paths)
         task.is_running = True
         if task.request.admitted_s is None:
             task.request.admitted_s = self._clock()
@@ -275,6 +288,16 @@ class Engine:
         asked = positions[:MAX_LOGITS_PER_TASK]
         wanted = builder.logits_at(task.cursor, asked, task.request.id)
         return task, wanted, whole and len(asked) == len(positions)
+
+    def _serve_complete(self, ready: list[tuple[Task, Wanted, bool]]) -> bool:
+        """Serve tasks whose tokens are all computed and that ask for no logits, if there are any.
+
+        An append of no tokens is such a task, and the log-probabilities of a prompt of one token.
+        """
+        if ready:
+            self._recorder.record_complete(ready)
+            self._advance({task.request for task, _, _ in ready})
+        return bool(ready)
 
     def _unblock(self) -> bool:
         """Nothing could run: free idle paths, or give up on the oldest request."""

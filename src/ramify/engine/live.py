@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ramify.cache import Cursor, TokenTree
+from ramify.cache import Cursor, Node, TokenTree
 from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import TokenLogprob
 from ramify.core.params import SamplingParams
@@ -125,12 +125,22 @@ class LiveTrees:
         """Whether the task's request holds no path yet."""
         return task.request.tree.root not in task.request.cursors and not task.paths
 
-    def shares_prefill(self, request: Request) -> bool:
-        """Whether a live request is about to compute more of this prompt than is cached now."""
+    def coming(self) -> set[Node]:
+        """Nodes that running tasks compute now; those of idle and preempted paths may never come.
+
+        Empty without a prefix cache, where nobody could use them.
+        """
         if not self._prefix_cache:
+            return set()
+        running = (task for task in self.tasks.values() if task.is_running)
+        return self.cache.coming(path for task in running for path in task.paths)
+
+    def shares_prefill(self, request: Request, coming: set[Node]) -> bool:
+        """Whether more of this prompt is coming than is cached now."""
+        if not coming:
             return False
         prompt = request.prompt_ids
-        return self.cache.in_flight_match(prompt) > self.cache.computed_match(prompt)
+        return self.cache.in_flight_match(prompt, coming) > self.cache.computed_match(prompt)
 
     def path_of(self, request: Request, node: int) -> Cursor:
         """A live path through the end of `node`. Raises InputError when none is left."""

@@ -103,7 +103,7 @@ class LLM:
 
     def abort(self, request_id: int) -> bool:
         """End a request early; returns whether it was still alive. Safe from any thread."""
-        request = self.engine.live.requests.get(request_id)
+        request = self.engine.find(request_id)
         if request is not None:
             self.engine.abort(request)
         return request is not None

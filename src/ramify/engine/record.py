@@ -57,6 +57,10 @@ class Recorder:
                 self._live.cache.append(cursor_of(task), [tokens[begin].token_id])
                 self._record_reported(task, tokens[begin])
 
+    def record_complete(self, ready: Sequence[tuple[Task, Wanted, bool]]) -> None:
+        """Serve tasks that ask for no logits, without a forward pass."""
+        self.record(torch.empty(0, 0), ready)
+
     # ── several steps at once ────────────────────────────────────────────────────────────────────
     def steady_draws(self, ready: Sequence[tuple[Task, Wanted, bool]]) -> list[SampleRow] | None:
         """The draws of a step, row by row, if those of the steps after it are the same.
