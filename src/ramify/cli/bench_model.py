@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ramify.bench.dummy import describe, is_dummy, write_dummy_model
-from ramify.cli.flags import BenchEngineFlags, engine_settings
+from ramify.cli.flags import EngineFlags, engine_settings
 
 
 @contextmanager
-def bench_model(flags: BenchEngineFlags) -> Iterator[tuple[str, dict[str, Any]]]:
+def bench_model(flags: EngineFlags) -> Iterator[tuple[str, dict[str, Any]]]:
     """What to call the model, and the settings of an LLM; a dummy is there until the end.
 
     Raises InputError when there is no dummy of that name, ConfigError for a bad setting.

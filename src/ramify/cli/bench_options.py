@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from ramify.cli.flags import BenchEngineFlags, JsonFlag
+from ramify.cli.flags import BenchEngineFlags, EngineFlags, JsonFlag
 
 DUMMY = "dummy"
 Shapes = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]
@@ -236,3 +236,30 @@ class BenchLeanOptions(_PaperOptions):
         default=("ramify:lean", "ramify:per_branch", "ramify:uncut", "flashinfer:decode"),
         metadata={"help": "names as in bench attention"},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoakEngineFlags(EngineFlags):
+    """Model and engine; a small pool is part of the load. `dummy`: a Llama of random weights."""
+
+    num_slots: int | None = field(default=600, metadata={"help": "tokens the KV pool holds"})
+    max_rows: int | None = field(
+        default=64, metadata={"help": "rows a step may hold beside its decodes"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSoakOptions(JsonFlag):
+    """Run random mixed load and look for leaks, NaN, wrong tokens and hung requests."""
+
+    minutes: float = field(default=1.0, metadata={"help": "no round begins later"})
+    seed: int = field(default=0, metadata={"help": "what the load is drawn from"})
+    first_round: int = field(default=0, metadata={"help": "begin with this round of the seed"})
+    rounds: int | None = field(default=None, metadata={"help": "end after so many rounds"})
+    output: Path | None = field(
+        default=None, metadata={"help": "append the row to this file, as a JSON object"}
+    )
+    commit: str | None = field(
+        default=None, metadata={"help": "commit of the sources, where they are a copy"}
+    )
+    engine: SoakEngineFlags = field(default_factory=SoakEngineFlags)

@@ -28,6 +28,7 @@ COMMANDS: dict[type, str] = {
     opt.BenchDeftOptions: "ramify.cli.bench_deft",
     opt.BenchDeftEngineOptions: "ramify.cli.bench_deft_engine",
     opt.BenchLeanOptions: "ramify.cli.bench_lean",
+    opt.BenchSoakOptions: "ramify.cli.bench_soak",
     opt.ProfileOptions: "ramify.cli.profile",
     opt.InfoOptions: "ramify.cli.info",
 }

@@ -17,6 +17,7 @@ from ramify.cli.bench_options import (
     BenchDeftOptions,
     BenchLeanOptions,
     BenchOptions,
+    BenchSoakOptions,
 )
 from ramify.cli.flags import BenchEngineFlags, EngineFlags, JsonFlag, SamplingFlags
 
@@ -175,7 +176,8 @@ _Bench = Annotated[
     | Annotated[BenchCalibrateOptions, _sub("calibrate", prefix_name=False)]
     | Annotated[BenchDeftOptions, _sub("deft", prefix_name=False)]
     | Annotated[BenchDeftEngineOptions, _sub("deft-engine", prefix_name=False)]
-    | Annotated[BenchLeanOptions, _sub("lean", prefix_name=False)],
+    | Annotated[BenchLeanOptions, _sub("lean", prefix_name=False)]
+    | Annotated[BenchSoakOptions, _sub("soak", prefix_name=False)],
     _sub("bench", prefix_name=False, description="Measure decoding, or attention alone."),
 ]
 Options = (
