@@ -17,8 +17,8 @@ from ramify.bench.step import StepBench, bench_steps
 from ramify.bench.step_rows import StepRow
 from ramify.cli.main import main
 from ramify.core.errors import InputError
-from ramify.engine.memory import weight_bytes
-from ramify.models import read_config
+from ramify.engine.memory import num_parameters
+from ramify.models import Shard, read_config
 from ramify.profile.shape import parse_shape
 from ramify.testing.models import save_tiny_llama
 
@@ -91,8 +91,8 @@ def test_too_small_a_pool_gives_a_row_with_its_reason(model):
 
 def test_floor_of_llama_8b(model, tmp_path):
     config = read_config(write_dummy_model(tmp_path, "dummy:llama-3.1-8b"))
-    # the published size, 8.03e9 parameters of two bytes
-    assert weight_bytes(config, torch.bfloat16) == pytest.approx(2 * 8.03e9, rel=1e-3)
+    # the published size
+    assert num_parameters(config, Shard()) == pytest.approx(8.03e9, rel=1e-3)
     assert config.max_positions == 131072 and config.head_dim == 128
     llm = LLM(model, num_slots=400)
     every = sum(weight.nbytes for weight in llm.engine.executor.model.parameters())

@@ -43,6 +43,5 @@ def weight_bytes_read(llm: LLM) -> int:
 
     A tied head reads the embedding too, all of it.
     """
-    model = llm.engine.executor.model
-    every = sum(weight.nbytes for weight in model.parameters())
+    model, every = llm.engine.executor.model, llm.engine.executor.weight_bytes
     return every if model.head is None else every - model.embedding.nbytes

@@ -131,7 +131,7 @@ def _startup(opened: _Opened, *, kernels_s: float) -> Startup:
         step_bytes=part.step_bytes,
         num_slots=part.config.num_slots,
         kv_pool_bytes=part.config.num_slots * kv_bytes_per_token,
-        weight_bytes=sum(weight.nbytes for weight in part.model.parameters()),
+        weight_bytes=executor.weight_bytes,
     )
 
 

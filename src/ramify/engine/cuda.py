@@ -36,6 +36,11 @@ class CudaExecutor(Executor):
         self.loop = self.open_loop(draws, max_rows=MAX_LOOP_ROWS, use_graphs=use_graphs)
         self._graph_loop = self.loop if use_graphs else None
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights on one device."""
+        return self._fused.weight_bytes
+
     def run(self, batch: StepBatch) -> Tensor:
         """Compute the step's rows, write their K and V; logits [n, vocab] in the model's dtype."""
         loop = self._graph_loop

@@ -95,6 +95,11 @@ class Executor:
         return 2 * layers * heads * dim * self._k_pool.element_size()
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights on one device."""
+        return sum(weight.nbytes for weight in self.model.parameters())
+
+    @property
     def kv_bytes_read(self) -> int:
         """Bytes of K and V that attention has read so far."""
         read = self.attention.kv_bytes_read

@@ -134,6 +134,16 @@ class ParallelExecutor:
         """Bytes of K and V that attention has read so far."""
         return self._local.kv_bytes_read * self._size
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights on one device."""
+        return self._local.weight_bytes
+
+    @property
+    def device(self) -> torch.device:
+        """The first rank's."""
+        return self._local.device
+
 
 AnyExecutor: TypeAlias = Executor | ParallelExecutor
 AnyLoop: TypeAlias = DecodeLoop | ParallelLoop

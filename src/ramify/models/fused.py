@@ -70,6 +70,13 @@ class FusedDecoder:
             products = (_product(layer, name, fp8_weights) for name in WEIGHTS)
             self._layers.append(_Layer(layer, *products))
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights, those in fp8 among them, which are the decoder's no longer."""
+        products = (getattr(layer, name) for layer in self._layers for name in WEIGHTS)
+        fp8 = sum(product.num_bytes for product in products if isinstance(product, Fp8Product))
+        return fp8 + sum(weight.nbytes for weight in self.decoder.parameters())
+
     @torch.inference_mode()
     def forward(
         self,

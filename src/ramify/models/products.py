@@ -80,6 +80,11 @@ class Fp8Product:
         size = fp8.num_counters(len(weight.scale))
         self._counters = torch.zeros(size, dtype=torch.int32, device=weight.data.device)
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the weight and its scales."""
+        return self.weight.data.nbytes + self.weight.scale.nbytes
+
     def of(self, rows: Tensor) -> Tensor:
         if len(rows) > fp8.MAX_ROWS:
             return rows @ widen(self.weight, rows.dtype)
