@@ -15,6 +15,7 @@ from ramify.core.config import EngineConfig
 from ramify.core.params import SamplingParams, field_help
 
 _SAMPLING_HELP = field_help(SamplingParams)
+_ENGINE_HELP = field_help(EngineConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,9 @@ class EngineFlags(EngineConfig):
 
     # every command has one --seed, which reaches the requests themselves
     seed: tyro.conf.Suppress[int] = 0
+    speculative_config: str | None = field(
+        default=None, metadata={"help": _ENGINE_HELP["speculative_config"]}
+    )
 
     def __post_init__(self) -> None:
         """Unchecked until `engine_settings` hands the values to EngineConfig."""

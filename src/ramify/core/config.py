@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ramify.core.errors import ConfigError, expected_got
+from ramify.core.speculative import SpeculativeConfig, speculative_config
 
 ATTENTION_METHODS = ("per_branch", "lean", "node", "node_chunk", "flatten", "fused")
 METHODS = ("auto", *ATTENTION_METHODS)
@@ -62,6 +65,10 @@ class EngineConfig:
         default=1,
         metadata={"help": "devices that share the model; on GPUs, so many from device on"},
     )
+    speculative_config: SpeculativeConfig | Mapping[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": 'what drafts tokens ahead, as JSON: {"method": "ngram"}; default: none'},
+    )
     cuda_graphs: bool = field(default=True, metadata={"help": "replay small steps as CUDA graphs"})
     prefix_cache: bool = field(default=True, metadata={"help": "reuse KV across requests"})
     seed: int = field(default=0, metadata={"help": "root seed of requests that give none"})
@@ -82,6 +89,9 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigError(expected_got(name, "an int >= 1", repr(value)))
+        # a mapping or JSON becomes what it describes
+        drafts = speculative_config(self.speculative_config)
+        object.__setattr__(self, "speculative_config", drafts)
         size = self.tensor_parallel_size
         if not isinstance(size, int) or size < 1:
             raise ConfigError(expected_got("tensor_parallel_size", "an int >= 1", repr(size)))

@@ -12,6 +12,8 @@ FinishReason = Literal["stop", "length", "abort", "error"]
 class Usage:
     """What a request cost.
 
+    `verified_steps` counts branches and steps in which a draft of a branch was verified;
+    `drafted_tokens` were verified there, `accepted_tokens` of them kept.
     `kv_bytes_read` is what attention read for it, KV shared with other branches divided among
     them; `kv_bytes_per_branch` is what decoding each branch alone would have read.
     """
@@ -22,11 +24,24 @@ class Usage:
     computed_tokens: int = 0
     steps: int = 0
     preemptions: int = 0
+    verified_steps: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     kv_bytes_read: int = 0
     kv_bytes_per_branch: int = 0
     queue_s: float = 0.0
     first_token_s: float | None = None
     total_s: float = 0.0
+
+    @property
+    def tokens_per_verified_step(self) -> float:
+        """Mean tokens of a branch's step that verified a draft; 1.0 when there was none."""
+        return 1 + self.accepted_tokens / self.verified_steps if self.verified_steps else 1.0
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Share of the drafted tokens that were accepted; 0.0 when none was drafted."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else 0.0
 
     @property
     def kv_saving(self) -> float:

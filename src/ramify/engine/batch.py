@@ -26,6 +26,7 @@ class Block(NamedTuple):
     first_row: int
     owner: int  # the request that pays for these rows
     is_probe: bool
+    is_draft: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +52,7 @@ class BatchBuilder:
         self.blocks: list[Block] = []
         self.num_rows = 0
 
-    def schedule(self, cursor: Cursor, budget: int, owner: int) -> bool:
+    def schedule(self, cursor: Cursor, budget: int, owner: int, *, is_draft: bool = False) -> bool:
         """Add up to `budget` uncomputed tokens of a path, top down.
 
         Returns whether the whole path is computed once the step is done. Raises OutOfSlots, with
@@ -62,7 +63,7 @@ class BatchBuilder:
             end = min(limit, done + budget)
             if end > done:
                 self._cache.reserve_slots(node, end)
-                self._add(node, done, end, owner, is_probe=False)
+                self._add(node, done, end, owner, is_draft=is_draft)
                 self._scheduled[node] = end
                 budget -= end - done
             if max(end, done) < limit:
@@ -129,8 +130,17 @@ class BatchBuilder:
             return None
         return self._add(node, offset, offset + 1, owner, is_probe=True).first_row
 
-    def _add(self, node: Node, begin: int, end: int, owner: int, *, is_probe: bool) -> Block:
-        block = Block(node, begin, end, self.num_rows, owner, is_probe)
+    def _add(
+        self,
+        node: Node,
+        begin: int,
+        end: int,
+        owner: int,
+        *,
+        is_probe: bool = False,
+        is_draft: bool = False,
+    ) -> Block:
+        block = Block(node, begin, end, self.num_rows, owner, is_probe, is_draft)
         self.blocks.append(block)
         self._blocks_of.setdefault(node, []).append(block)
         self.num_rows += end - begin

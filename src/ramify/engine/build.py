@@ -12,6 +12,7 @@ import torch.distributed as dist
 from ramify.cache import TokenTree
 from ramify.core.config import EngineConfig
 from ramify.core.errors import ConfigError, expected_got
+from ramify.core.speculative import SpeculativeConfig, speculative_config
 from ramify.engine.codec import Codec
 from ramify.engine.decode_loop import MAX_LOOP_ROWS
 from ramify.engine.engine import Engine
@@ -27,6 +28,8 @@ from ramify.engine.parallel import (
     open_store,
 )
 from ramify.engine.sample import HostDraws
+from ramify.engine.speculation.draft import Drafter
+from ramify.engine.speculation.make import make_drafter
 from ramify.engine.startup import Startup, Stopwatch
 from ramify.engine.workers import Workers, device_of
 from ramify.models import (
@@ -67,11 +70,16 @@ def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig, Startup]:
     max_rows = config.max_rows or (8192 if _on_gpu(config) else 512)
     config = replace(config, max_rows=max_rows)
     watch = Stopwatch(torch.device(config.device))
+    # first, as the target's pool takes the memory that is left
+    drafter = _drafter(path, config)
     is_shared = config.tensor_parallel_size > 1
     opened = (_open_shared if is_shared else _open_alone)(path, config, watch)
     try:
         startup = _startup(opened, kernels_s=watch.lap() - opened.pool_s)
-        return _engine(path, opened), opened.part.config, startup
+        engine = _engine(path, opened)
+        if drafter is not None:
+            engine.speculate(*drafter)
+        return engine, opened.part.config, startup
     except BaseException:
         opened.executor.close()
         raise
@@ -118,6 +126,14 @@ def _engine(path: Path, opened: _Opened) -> Engine:
         run_ahead=bool(config.run_ahead),
         seed=config.seed,
     )
+
+
+def _drafter(path: Path, config: EngineConfig) -> tuple[Drafter, SpeculativeConfig] | None:
+    """What drafts for the engine, if anything does. Raises ConfigError."""
+    drafts = speculative_config(config.speculative_config)
+    if drafts is None:
+        return None
+    return make_drafter(drafts, config, read_config(path).vocab_size), drafts
 
 
 def _startup(opened: _Opened, *, kernels_s: float) -> Startup:

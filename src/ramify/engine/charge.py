@@ -30,7 +30,8 @@ def charge_step(
     for block, alone, shared in columns:
         usage = requests[block.owner].usage
         usage.kv_bytes_read += alone if method in UNSHARED_METHODS else shared
-        usage.kv_bytes_per_branch += alone
+        # decoding alone has no drafts; what of them is kept is charged once it is known
+        usage.kv_bytes_per_branch += 0 if block.is_draft else alone
         usage.computed_tokens += 0 if block.is_probe else block.end - block.begin
     for owner in {block.owner for block in builder.blocks}:
         requests[owner].usage.steps += 1

@@ -10,9 +10,12 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from torch import Tensor
+
 from ramify.cache import Node, TokenTree
 from ramify.core.errors import InputError, OutOfSlots, RequestAborted, expected_got
 from ramify.core.seeds import mix64
+from ramify.core.speculative import SpeculativeConfig
 from ramify.engine import beams
 from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.charge import BranchCharges, charge_step
@@ -23,6 +26,8 @@ from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
 from ramify.engine.request import Beams, Force, Grow, Request, Task
 from ramify.engine.sample import SampleRow
+from ramify.engine.speculation.draft import Drafter
+from ramify.engine.speculation.speculator import Speculator
 from ramify.engine.steady import SteadyDecode, make_room
 from ramify.scheduling import Decision, KvView, Policy, TaskView, View
 from ramify.search.controller import Controller, Started
@@ -67,6 +72,11 @@ class Engine:
         self._coming: set[Node] = set()  # what the running tasks of a step compute
         self._may_run_ahead = run_ahead
         self._steady: SteadyDecode | None = None
+        self._speculator: Speculator | None = None
+
+    def speculate(self, drafter: Drafter, config: SpeculativeConfig) -> None:
+        """Let a drafter guess ahead for every branch from now on; tokens stay what they are."""
+        self._speculator = Speculator(drafter, config, self.live)
 
     # ── the outside: submit, abort, step ─────────────────────────────────────────────────────────
     def submit(
@@ -141,7 +151,8 @@ class Engine:
         self.num_steps += 1
         if steady_draws is not None and self._begin_steady(batch, ready, steady_draws):
             return True
-        logits = self.executor.run(batch)
+        began_s = self._clock()
+        logits = self._run(batch)
         builder.commit()
         charge_step(
             builder,
@@ -152,6 +163,9 @@ class Engine:
         )
         self._write_fronts()
         self._recorder.record(logits, ready)
+        if self._speculator is not None:
+            seconds = self._clock() - began_s
+            self._speculator.close_step(batch, seconds, self.executor.kv_bytes_per_token)
         self._advance({task.request for task, _, _ in ready})
         return True
 
@@ -247,6 +261,9 @@ class Engine:
             for task, rows in ((self.live.tasks[task_id], rows) for task_id, rows in items)
             if self._admit(task)
         ]
+        if self._speculator is not None:
+            self._speculator.propose(chosen, self._fail)
+            chosen = [(task, rows) for task, rows in chosen if task.id in self.live.tasks]
         builder = BatchBuilder(self.cache, self.executor.scratch_slot)
         scheduled: list[tuple[Task, bool]] = []
         for task, rows in chosen:
@@ -257,7 +274,10 @@ class Engine:
                 self.live.suspend(task)
                 continue
             scheduled.append((task, whole))
-        return builder, [self._want(builder, task, whole) for task, whole in scheduled]
+        ready = [self._want(builder, task, whole) for task, whole in scheduled]
+        if self._speculator is not None:
+            self._speculator.attach(builder, [task for task, whole in scheduled if whole])
+        return builder, ready
 
     def _schedule(self, builder: BatchBuilder, task: Task, rows: int) -> bool:
         """Add rows of a task; returns whether its whole path is computed then."""
@@ -320,7 +340,7 @@ class Engine:
         draws = self._recorder.steady_draws(ready)
         if draws is not None:
             tasks = [task for task, _, _ in ready if isinstance(task, Grow)]
-            make_room(tasks, self.live, self._recorder)
+            make_room(tasks, self.live)
         return draws
 
     def _begin_steady(
@@ -352,8 +372,11 @@ class Engine:
         if steady.is_over or not self._inbox.empty():
             self._end_steady()
             return False
+        began_s = self._clock()
         news = steady.step(is_watched=is_watched)
         self.num_steps += 1
+        if self._speculator is not None and self.last_batch is not None:
+            self._speculator.note_cost(self.last_batch.forest.num_rows, self._clock() - began_s)
         if news:
             self._advance(news)
             if not steady.is_current:
@@ -366,7 +389,16 @@ class Engine:
         if steady is not None:
             self._advance(steady.close())
 
-    # ── after the forward pass ───────────────────────────────────────────────────────────────────
+    # ── the forward pass and after ───────────────────────────────────────────────────────────────
+    def _run(self, batch: StepBatch) -> Tensor:
+        """Logits [n, vocab] of a step; drafts of one that fails are taken back."""
+        try:
+            return self.executor.run(batch)
+        except BaseException:
+            if self._speculator is not None:
+                self._speculator.discard()
+            raise
+
     def _write_fronts(self) -> None:
         """Write down what was selected before this step, while the device computes it."""
         for task in self.live.tasks.values():
@@ -387,6 +419,8 @@ class Engine:
             except Exception as error:  # a user's controller or scorer may raise anything
                 self._fail(request, error)
             request.usage.total_s = self._clock() - request.arrived_s
+            if request.is_done and self._speculator is not None:
+                self._speculator.learn(request)
             if not (request.is_done or request.tasks or request.is_by_hand):
                 got = "no action, with nothing under way"
                 stalled = InputError(expected_got("controller", "an action or a Finish", got))

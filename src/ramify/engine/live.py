@@ -188,11 +188,18 @@ class LiveTrees:
                 params=params,
                 stream=stream,
                 history=self.history(request, fan.node, params),
+                begin=cursor.length - 1,
                 tag=fan.action.tag,
             )
             self.add_task(task)
             children.append(task)
         return children
+
+    def most_tokens(self, task: Grow) -> int:
+        """Tokens a branch may still get."""
+        generated = len(task.request.tree[task.node].token_ids)
+        room = self.limits.max_context - task.begin
+        return min(task.params.max_tokens, room) - generated
 
     def history(self, request: Request, node: int, params: SamplingParams) -> History | None:
         """What penalties need to know of the path to `node`; None when nothing is penalised."""

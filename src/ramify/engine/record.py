@@ -13,6 +13,7 @@ from ramify.engine.beams import rank
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Beams, Fan, Force, Grow, Reveal, Task, cursor_of
 from ramify.engine.sample import SampleRow, sample, token_logprobs, top_logprobs
+from ramify.engine.speculation.verify import accept, draws_of, guess_of
 from ramify.engine.text import find_stop
 from ramify.search.controller import Append, Appended, Finished, Scored, Spawned, Started
 from ramify.search.tree import LogicalNode, NodeState
@@ -54,8 +55,7 @@ class Recorder:
                 self._serve_fan(task, tokens[begin:end], [d.seed for d in draws[begin:end]])
             else:
                 assert isinstance(task, Grow)
-                self._live.cache.append(cursor_of(task), [tokens[begin].token_id])
-                self._record_reported(task, tokens[begin])
+                self._serve_grow(task, tokens[begin:end])
 
     def record_complete(self, ready: Sequence[tuple[Task, Wanted, bool]]) -> None:
         """Serve tasks that ask for no logits, without a forward pass."""
@@ -71,17 +71,13 @@ class Recorder:
         for task, wanted, is_complete in ready:
             if not (isinstance(task, Grow) and is_complete and _is_plain(task)):
                 return None
+            if task.tokens_to_draft == 0:
+                return None
             if len(task.request.tree[task.node].token_ids) < task.params.min_tokens:
                 return None
             draws += self._draws(task, wanted)
         is_identity = [draw.row for draw in draws] == list(range(len(draws)))
         return draws if is_identity else None
-
-    def most_tokens(self, task: Grow) -> int:
-        """Tokens a branch may still get."""
-        generated = len(task.request.tree[task.node].token_ids)
-        room = self._live.limits.max_context - cursor_of(task).length
-        return min(task.params.max_tokens - generated, room)
 
     def record_run(self, task: Grow, tokens: Sequence[int], logprobs: Sequence[float]) -> None:
         """Write down the tokens of several steps, of which only the last may end the branch.
@@ -101,7 +97,7 @@ class Recorder:
 
     # ── sampling ─────────────────────────────────────────────────────────────────────────────────
     def _draws(self, task: Task, wanted: Wanted) -> list[SampleRow]:
-        """The tokens a Grow or Fan draws from its one row of logits."""
+        """The tokens a Grow or Fan draws from its one row of logits, and those behind a draft."""
         ((position, row),) = wanted.items()
         request, live = task.request, self._live
         if isinstance(task, Grow):
@@ -113,7 +109,7 @@ class Recorder:
             seeds = live.fork_seeds(request, task.node, task.action.k)
             history = live.history(request, task.node, params)
         banned = self.stop_ids(params) if generated < params.min_tokens else ()
-        return [
+        draws = [
             SampleRow(
                 row=row,
                 params=params,
@@ -124,6 +120,9 @@ class Recorder:
             )
             for seed in seeds
         ]
+        if isinstance(task, Grow) and (guess := guess_of(task)) is not None:
+            draws += draws_of(guess, draws[0], params.min_tokens - generated)
+        return draws
 
     def stop_ids(self, params: SamplingParams) -> tuple[int, ...]:
         """Tokens that end a branch; until `min_tokens` are there, none of them may be drawn."""
@@ -143,6 +142,14 @@ class Recorder:
         )
         for child, token in zip(children, tokens, strict=True):
             self._record_reported(child, token)
+
+    def _serve_grow(self, task: Grow, tokens: Sequence[TokenLogprob]) -> None:
+        """Give a branch its next token or, of a draft, its next tokens."""
+        if guess_of(task) is not None:
+            accept(self._live, task, tokens, self._record_reported)
+            return
+        self._live.cache.append(cursor_of(task), [tokens[0].token_id])
+        self._record_reported(task, tokens[0])
 
     def _record_reported(self, task: Grow, token: TokenLogprob) -> None:
         """Write one sampled token down, with its alternatives where they were asked for."""
@@ -179,7 +186,7 @@ class Recorder:
             # as in vLLM, only a token that was asked for is named; the end of text explains itself
             return _end(node, "stop", token if token in params.stop_token_ids else None)
         added = task.stream.push(token)
-        is_last = self._is_full(task, node)
+        is_last = self._live.most_tokens(task) <= 0
         if is_last:
             added += task.stream.flush()
         node.text += added
@@ -190,11 +197,6 @@ class Recorder:
             node.text = node.text[:keep]
             return _end(node, "stop", string)
         return _end(node, "length", None) if is_last else False
-
-    def _is_full(self, task: Grow, node: LogicalNode) -> bool:
-        """Whether the branch has all the tokens it may have."""
-        at_limit = len(node.token_ids) >= task.params.max_tokens
-        return at_limit or cursor_of(task).length >= self._live.limits.max_context
 
     # ── forced tokens and questions ──────────────────────────────────────────────────────────────
     def _serve_force(self, task: Force, logits: Tensor, wanted: Wanted, is_complete: bool) -> None:

@@ -9,6 +9,7 @@ from ramify.cache import Cursor
 from ramify.core.outputs import TokenLogprob, Usage
 from ramify.core.params import SamplingParams
 from ramify.engine.sample import History
+from ramify.engine.speculation.branch import Drafting
 from ramify.engine.text import TextStream
 from ramify.search.controller import (
     Append,
@@ -60,7 +61,17 @@ class Grow(Task):
     params: SamplingParams
     stream: TextStream
     history: History | None
+    begin: int  # absolute position of the branch's first token
+    drafting: Drafting | None = None
     tag: object = None
+
+    @property
+    def tokens_to_draft(self) -> int | None:
+        """Tokens that come before the next draft; None: the branch is not to be drafted for."""
+        if self.drafting is None:
+            return None
+        generated = len(self.request.tree[self.node].token_ids)
+        return max(self.drafting.gain.resume_at - generated, 0)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -32,7 +32,7 @@ LEAST_ROOM, MOST_ROOM = 64, 1024
 """Slots a branch gets ahead."""
 
 
-def make_room(tasks: Sequence[Grow], live: LiveTrees, recorder: Recorder) -> None:
+def make_room(tasks: Sequence[Grow], live: LiveTrees) -> None:
     """Give branches that decode together equal room ahead: the first without any stops them all.
 
     As much as they have grown already, and no more of the pool than half of what is free.
@@ -41,7 +41,7 @@ def make_room(tasks: Sequence[Grow], live: LiveTrees, recorder: Recorder) -> Non
     grown = max(cursor_of(task).length - cursor_of(task).node.start for task in tasks)
     room = min(max(grown, LEAST_ROOM), MOST_ROOM, cache.num_free // (2 * len(tasks)))
     for task in tasks:
-        cache.make_room_ahead(cursor_of(task), min(room, recorder.most_tokens(task)))
+        cache.make_room_ahead(cursor_of(task), min(room, live.most_tokens(task)))
 
 
 class SteadyDecode:
@@ -67,9 +67,12 @@ class SteadyDecode:
         self._cursors = [cursor_of(task) for task in tasks]
         # [rows] tokens of the path when the batch was assembled, the first step's own included
         self._begin = [cursor.length for cursor in self._cursors]
-        self._limits = np.array([recorder.most_tokens(task) for task in tasks])
+        self._limits = np.array([live.most_tokens(task) for task in tasks])
         self._stops = _stop_table([recorder.stop_ids(task.params) for task in tasks])
-        self._room = min(live.cache.room_ahead(cursor) for cursor in self._cursors)
+        # the step after the last is the first that drafts again
+        until_draft = [n - 1 for task in tasks if (n := task.tokens_to_draft) is not None]
+        room = (live.cache.room_ahead(cursor) for cursor in self._cursors)
+        self._room = min([*room, *until_draft])
         self._alive = np.ones(len(tasks), dtype=bool)
         self._watched = np.array([bool(task.params.stop_strings) for task in tasks])
         # of each step that was read

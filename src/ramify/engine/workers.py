@@ -60,7 +60,7 @@ class Workers:
             shard = Shard(rank, config.tensor_parallel_size)
             process = context.Process(
                 target=run_worker,
-                args=(theirs, path, replace(config, device=device_of(config.device, rank)), shard),
+                args=(theirs, path, config_of(config, rank), shard),
                 name=f"ramify rank {rank}",
                 daemon=True,
             )
@@ -183,6 +183,11 @@ class Workers:
             process.join()
         for channel in self._channels:
             channel.close()
+
+
+def config_of(config: EngineConfig, rank: int) -> EngineConfig:
+    """The settings of a rank. Only the first one drafts."""
+    return replace(config, device=device_of(config.device, rank), speculative_config=None)
 
 
 def device_of(first: str, rank: int) -> str:

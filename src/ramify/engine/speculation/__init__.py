@@ -1,0 +1,1 @@
+"""Speculative decoding: draft trees that the model verifies in one forward pass."""

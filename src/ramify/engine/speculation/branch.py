@@ -1,0 +1,59 @@
+"""What speculation keeps of a branch: its path, the draft of the present step, and its gain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ramify.cache import Cursor
+from ramify.engine.speculation.draft import DraftTree
+from ramify.engine.speculation.gain import DraftGain
+
+
+class Path:
+    """The tokens of a path that only grows."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._buffer = np.array(tokens, dtype=np.int64)
+        self.length = len(tokens)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Add tokens at the end."""
+        end = self.length + len(tokens)
+        if end > len(self._buffer):
+            self._buffer = np.resize(self._buffer, 2 * end)
+        self._buffer[self.length : end] = tokens
+        self.length = end
+
+    def view(self) -> np.ndarray:
+        """[length] int64, valid until the next `extend`."""
+        return self._buffer[: self.length]
+
+
+@dataclass(slots=True, eq=False)
+class Guess:
+    """A draft in the token tree, for one step; all lists but `cursors` go by draft token."""
+
+    tree: DraftTree
+    cursors: list[Cursor] = field(default_factory=list)  # a path to the end of each line
+    line_of: dict[int, int] = field(default_factory=dict)  # the token's place in `cursors`
+    rows: dict[int, int] = field(default_factory=dict)  # its row among the step's logits
+
+
+@dataclass(slots=True, eq=False)
+class Drafting:
+    """A branch's drafts.
+
+    Attributes:
+        draft: proposed for the present step; None: nobody was asked.
+        guess: the draft in the token tree, until the step's tokens are drawn.
+        num_kept: tokens of the last guess that were accepted.
+    """
+
+    path: Path
+    gain: DraftGain = field(default_factory=DraftGain)
+    draft: DraftTree | None = None
+    guess: Guess | None = None
+    num_kept: int = 0

@@ -1,0 +1,151 @@
+"""Speculation as the engine's step sees it: propose, attach, and learn what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ramify.core.errors import InputError, expected_got
+from ramify.core.speculative import SpeculativeConfig
+from ramify.engine.batch import BatchBuilder, StepBatch
+from ramify.engine.decode_loop import MAX_LOOP_ROWS
+from ramify.engine.live import LiveTrees
+from ramify.engine.request import Grow, Request, Task, cursor_of
+from ramify.engine.speculation.branch import Drafting, Path
+from ramify.engine.speculation.draft import DraftContext, Drafter
+from ramify.engine.speculation.gain import StepCosts
+from ramify.engine.speculation.verify import attach, discard
+
+
+class Speculator:
+    """Asks a drafter for every branch that decodes. One engine has at most one."""
+
+    def __init__(self, drafter: Drafter, config: SpeculativeConfig, live: LiveTrees) -> None:
+        self._drafter = drafter
+        self._config = config
+        self._live = live
+        self._costs = StepCosts()
+        self._asked: list[Grow] = []  # of the present step
+        self._num_draft_rows = 0
+
+    # ── before the forward pass ──────────────────────────────────────────────────────────────────
+    def propose(
+        self, tasks: Sequence[tuple[Task, int]], fail: Callable[[Request, Exception], None]
+    ) -> None:
+        """Ask for drafts of the branches that get their next token in this step.
+
+        Args:
+            tasks: what the step computes, with the rows each task may have.
+            fail: ends a request whose drafter raised or broke its rules; its tasks are gone then.
+        """
+        self._asked, self._num_draft_rows = [], 0
+        for task, _ in tasks:
+            if isinstance(task, Grow) and task.drafting is not None:
+                task.drafting.draft = None
+        grows = [task for task, _ in tasks if isinstance(task, Grow) and self._is_due(task)]
+        rows = sum(min(rows, self._live.tokens_to_open(task)) for task, rows in tasks)
+        free = min(MAX_LOOP_ROWS, self._live.cache.available) - max(rows, len(tasks))
+        share = min(free // max(len(grows), 1), self._config.num_speculative_tokens)
+        if share < 1:
+            for task in grows:
+                _drafting(task).gain.pause(len(task.request.tree[task.node].token_ids))
+            return
+        wanted = [(task, self._context(task, share)) for task in grows]
+        wanted = [(task, context) for task, context in wanted if context.max_depth > 0]
+        if wanted:
+            self._ask(wanted, fail)
+
+    def _ask(
+        self,
+        wanted: Sequence[tuple[Grow, DraftContext]],
+        fail: Callable[[Request, Exception], None],
+    ) -> None:
+        """Note a draft with each branch that gets one; the user's drafter may raise anything."""
+        try:
+            drafts = self._drafter.propose([context for _, context in wanted])
+            if len(drafts) != len(wanted):
+                raise InputError(expected_got("drafts", f"{len(wanted)} trees", len(drafts)))
+        except Exception as error:
+            for request in {task.request: None for task, _ in wanted}:
+                fail(request, error)
+            return
+        for (task, context), draft in zip(wanted, drafts, strict=True):
+            limits = self._live.codec.vocab_size, context.max_tokens, context.max_depth
+            try:
+                _drafting(task).draft = draft.checked(*limits)
+            except Exception as error:
+                fail(task.request, error)
+                continue
+            self._asked.append(task)
+
+    def _is_due(self, task: Grow) -> bool:
+        """Whether a branch gets its next token in this step and is worth a draft."""
+        if self._live.cache.pending(cursor_of(task)) != 1:
+            return False
+        known = task.request.tree[task.node].token_ids
+        drafting = task.drafting
+        if drafting is None:
+            prefix = task.request.tree.completion_ids(task.node)
+            task.drafting = Drafting(Path([*task.request.prompt_ids, *prefix]))
+            return True
+        drafting.path.extend(known[drafting.path.length - task.begin :])
+        return len(known) >= drafting.gain.resume_at
+
+    def _context(self, task: Grow, share: int) -> DraftContext:
+        # one of the tokens that may come is drawn behind the last accepted one
+        depth = min(self._config.depth, share, self._live.most_tokens(task) - 1)
+        return DraftContext(
+            branch=(task.request.id, task.node),
+            token_ids=_drafting(task).path.view(),
+            params=task.params,
+            seed=task.request.tree[task.node].seed,
+            max_tokens=share,
+            max_depth=depth,
+        )
+
+    def attach(self, builder: BatchBuilder, tasks: Sequence[Task]) -> None:
+        """Add drafts to the rows of the step, of tasks whose tips it computes."""
+        for task in tasks:
+            drafting = task.drafting if isinstance(task, Grow) else None
+            if drafting is None or drafting.draft is None:
+                continue
+            assert isinstance(task, Grow)
+            # others may have taken the slots that were there
+            if 0 < (size := len(drafting.draft.tokens)) <= self._live.cache.available:
+                drafting.guess = attach(self._live.cache, builder, task, drafting.draft)
+                self._num_draft_rows += size
+
+    # ── after it ─────────────────────────────────────────────────────────────────────────────────
+    def close_step(self, batch: StepBatch, seconds: float, token_bytes: int) -> None:
+        """Learn from a step whose tokens are written down."""
+        rows = len(batch.token_ids)
+        self.note_cost(rows, seconds)
+        ratio = self._costs.ratio(rows - self._num_draft_rows, self._num_draft_rows)
+        for task in self._asked:
+            drafting, node = _drafting(task), task.request.tree[task.node]
+            kept, drafting.num_kept = drafting.num_kept, 0
+            length = drafting.path.length
+            # alone, a branch would have read its path for each of them
+            alone = (2 * length + kept + 1) * kept // 2
+            task.request.usage.kv_bytes_per_branch += alone * token_bytes
+            if self._config.adaptive:
+                drafting.gain.note(kept, ratio, len(node.token_ids))
+        self._asked = []
+
+    def note_cost(self, num_rows: int, seconds: float) -> None:
+        """Learn how long a step took."""
+        self._costs.note(num_rows, seconds)
+
+    def discard(self) -> None:
+        """Take back the drafts of a step that failed."""
+        discard(self._live.cache, [_drafting(task) for task in self._asked])
+        self._asked = []
+
+    def learn(self, request: Request) -> None:
+        """Let the drafter hear of what a request has brought."""
+        for node in request.finish.outputs if request.finish is not None else ():
+            self._drafter.learn([*request.prompt_ids, *request.tree.completion_ids(node)])
+
+
+def _drafting(task: Grow) -> Drafting:
+    assert task.drafting is not None, "a branch that was asked about has its drafts"
+    return task.drafting
