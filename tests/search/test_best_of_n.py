@@ -93,7 +93,7 @@ def test_stops_at_the_first_solved_sample() -> None:
     run = run_controller(model, BestOfN(SamplingParams(n=8, max_tokens=9), scorer), "P")
     assert run.finish is not None
     assert run.finish.solved
-    assert run.outputs == ["a"]
+    assert set(run.outputs) == {"a"}
     assert run.tree.generated_tokens < 8 * 9 / 2  # growing branches were cut
 
 

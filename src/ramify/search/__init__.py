@@ -25,24 +25,46 @@ from ramify.search.controller import (
     Spawned,
     Started,
 )
+from ramify.search.depth_first import DepthFirst
+from ramify.search.dvts import DiverseVerifierTreeSearch
+from ramify.search.mcts import MonteCarloTreeSearch
+from ramify.search.particle_filter import ParticleFilter
+from ramify.search.rebase import Rebase
 from ramify.search.recorded import RecordedTree, load_recorded_trees
 from ramify.search.registry import make_controller
 from ramify.search.replay import Replay
 from ramify.search.sample import Sample
-from ramify.search.scorer import Judge, Scorer, Value
+from ramify.search.scorer import (
+    PATH_PROBABILITY,
+    AnyScorer,
+    BatchScorer,
+    Judge,
+    NodeScorer,
+    Scorer,
+    Value,
+)
 from ramify.search.tree import LogicalNode, LogicalTree, NodeState, TreeView
 from ramify.search.tree_of_thoughts import TreeOfThoughts
 
 __all__ = [
     "BeamSearch",
     "BestOfN",
+    "DepthFirst",
+    "DiverseVerifierTreeSearch",
+    "MonteCarloTreeSearch",
+    "ParticleFilter",
+    "Rebase",
     "Replay",
     "Sample",
     "TreeOfThoughts",
     "make_controller",
     "Budget",
     "Judge",
+    "AnyScorer",
     "Scorer",
+    "BatchScorer",
+    "NodeScorer",
+    "PATH_PROBABILITY",
     "Value",
     "RecordedTree",
     "load_recorded_trees",

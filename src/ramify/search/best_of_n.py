@@ -19,7 +19,7 @@ from ramify.search.controller import (
     Mark,
     Spawned,
 )
-from ramify.search.scorer import Scorer, Value, as_value
+from ramify.search.scorer import AnyScorer, Value, mean_logprob, values_of
 from ramify.search.tree import TreeView
 
 Select: TypeAlias = Literal["score", "majority", "logprob"]
@@ -28,7 +28,8 @@ Answer: TypeAlias = Callable[[str], Hashable]
 
 
 class BestOfN:
-    """Sample `params.n` completions, rank them, and stop at once when the scorer says solved.
+    """Sample `params.n` completions, rank them, and stop at once when the scorer says solved
+    or gives a score of `enough`.
 
     `select` ranks by the scorer's score, by the number of samples with the same `answer`, or by
     mean log-probability per token. Equal ranks are broken by score, then by mean log-probability,
@@ -42,10 +43,11 @@ class BestOfN:
     def __init__(
         self,
         params: SamplingParams,
-        scorer: Scorer | None = None,
+        scorer: AnyScorer | None = None,
         select: Select = "score",
         answer: Answer | None = None,
         budget: Budget | None = None,
+        enough: float | None = None,
     ) -> None:
         if select not in ("score", "majority", "logprob"):
             raise InputError(
@@ -57,7 +59,7 @@ class BestOfN:
             raise InputError(expected_got("answer", "a callable for select='majority'", None))
         self.params = params
         self._scorer, self._select, self._answer = scorer, select, answer
-        self._budget = budget or Budget()
+        self._budget, self._enough = budget or Budget(), enough
         self._expected_tokens = params.max_tokens
         self._growing: set[int] = set()
         self._values: dict[int, Value] = {}  # samples that ended, with the scorer's verdict
@@ -69,13 +71,11 @@ class BestOfN:
         for event in events:
             if isinstance(event, Spawned):
                 self._growing.update(event.nodes)
-        for event in events:
-            if isinstance(event, Finished):
-                self._end(tree, event.node)
-                if self._values[event.node].solved:
-                    return self._finish(tree, solved=event.node)
             elif isinstance(event, Failed):
                 self._growing.discard(event.node)
+        solved = self._end(tree, [e.node for e in events if isinstance(e, Finished)])
+        if solved is not None:
+            return self._finish(tree, solved=solved)
         if self._growing:
             return []
         k, params = (0, self.params) if failure else self._next_round(tree)
@@ -96,15 +96,22 @@ class BestOfN:
             k, params = Allowance(self._budget, tree).take(1, self.params, 1)
         return k, params
 
-    def _end(self, tree: TreeView, node: int) -> None:
-        self._growing.discard(node)
-        num_tokens = len(tree[node].token_ids)
-        is_first = not self._values
-        self._expected_tokens = num_tokens if is_first else max(self._expected_tokens, num_tokens)
-        value = Value(score=0.0)
+    def _end(self, tree: TreeView, nodes: Sequence[int]) -> int | None:
+        """Value samples that ended together; returns the first that is solved."""
+        self._growing.difference_update(nodes)
+        for node in nodes:
+            num_tokens = len(tree[node].token_ids)
+            is_first = not self._values
+            longest = num_tokens if is_first else max(self._expected_tokens, num_tokens)
+            self._expected_tokens = longest
+            self._values[node] = Value(score=0.0)
         if self._scorer is not None:
-            value = as_value(self._scorer(tree[tree.root].text, tree.completion_text(node)))
-        self._values[node] = value
+            found = values_of(self._scorer, tree, nodes)
+            self._values.update(zip(nodes, found, strict=True))
+        return next((node for node in nodes if self._is_enough(self._values[node])), None)
+
+    def _is_enough(self, value: Value) -> bool:
+        return value.solved or (self._enough is not None and value.score >= self._enough)
 
     def _finish(self, tree: TreeView, solved: int | None = None) -> list[Action]:
         """Mark and rank all samples; a solved one goes first."""
@@ -130,9 +137,3 @@ class BestOfN:
         votes = Counter(answer for answer in answers.values() if answer is not None)
         total = max(votes.total(), 1)
         return {node: votes.get(answer, 0) / total for node, answer in answers.items()}
-
-
-def mean_logprob(tree: TreeView, node: int) -> float:
-    """Log-probability per generated token of the path to a node; 0 for the root."""
-    num_tokens = sum(len(step.token_ids) for step in tree.path(node)[1:])
-    return tree[node].cumulative_logprob / num_tokens if num_tokens else 0.0

@@ -60,13 +60,19 @@ class Allowance:
     """What is left of a budget while several expansions are started at once.
 
     Each `take` sets aside the most its branches can use, so branches that grow side by side can
-    never exceed the budget together.
+    never exceed the budget together. `tokens_due` and `nodes_due` are set aside for branches that
+    are growing already: the tokens they may still take, and nodes that are not in the tree yet.
     """
 
-    def __init__(self, budget: Budget, tree: TreeView) -> None:
+    def __init__(
+        self, budget: Budget, tree: TreeView, *, tokens_due: int = 0, nodes_due: int = 0
+    ) -> None:
         exhausted = budget.exhausted(tree)
-        self._tokens = 0 if exhausted else budget.tokens_left(tree)
-        self._nodes = 0 if exhausted else budget.nodes_left(tree)
+        tokens, nodes = budget.tokens_left(tree), budget.nodes_left(tree)
+        self._tokens = None if tokens is None else max(tokens - tokens_due, 0)
+        self._nodes = None if nodes is None else max(nodes - nodes_due, 0)
+        if exhausted:
+            self._tokens = self._nodes = 0
 
     def take(
         self, k: int, params: SamplingParams, expected_tokens: int

@@ -3,30 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
-
-@dataclass(kw_only=True)
-class Thought:
-    """A node that ends a step. `value` in [0, 1] says how hopeful it is, `logprob` breaks ties."""
-
-    node: int
-    level: int
-    value: float
-    logprob: float
-    num_expansions: int = 0
-    num_samples: int = 0
-    num_useful: int = 0  # samples that were new and legal
-
-    def priority(self, depth: int) -> float:
-        """What the next samples here promise for their cost.
-
-        The value is divided by the steps still to go, which the tokens of a success grow with. It
-        is shared out over expansions already made, and shrinks with the share of samples that
-        brought nothing new (add-one smoothed): a node whose samples repeat is nearly used up.
-        """
-        novelty = (1 + self.num_useful) / (1 + self.num_samples)
-        return self.value * novelty / (1 + self.num_expansions) / (depth - self.level)
+from ramify.search.thought import Thought
 
 
 class Frontier:

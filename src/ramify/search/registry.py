@@ -11,6 +11,11 @@ from ramify.core.errors import InputError, expected_got
 from ramify.search.beam import BeamSearch
 from ramify.search.best_of_n import BestOfN
 from ramify.search.controller import Controller
+from ramify.search.depth_first import DepthFirst
+from ramify.search.dvts import DiverseVerifierTreeSearch
+from ramify.search.mcts import MonteCarloTreeSearch
+from ramify.search.particle_filter import ParticleFilter
+from ramify.search.rebase import Rebase
 from ramify.search.replay import Replay
 from ramify.search.sample import Sample
 from ramify.search.tree_of_thoughts import TreeOfThoughts
@@ -21,6 +26,11 @@ ALGORITHMS: dict[str, Callable[..., Controller]] = {
     "self_consistency": partial(BestOfN, select="majority"),
     "beam": BeamSearch,
     "tot": TreeOfThoughts,
+    "tot_dfs": DepthFirst,
+    "dvts": DiverseVerifierTreeSearch,
+    "rebase": Rebase,
+    "mcts": MonteCarloTreeSearch,
+    "smc": ParticleFilter,
     "replay": Replay,
 }
 

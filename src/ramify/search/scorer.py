@@ -1,13 +1,18 @@
-"""How candidates are valued: by a scorer outside the model, or by asking the model itself."""
+"""How candidates are valued: by a scorer outside the model, or by asking the model itself.
+
+A scorer is a callable on (prompt, completion). Where more is needed, it is a `BatchScorer`, which
+gets all texts that ended in one step at once, or a `NodeScorer`, which sees the tree.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from ramify.core.errors import InputError, expected_got
+from ramify.search.tree import TreeView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,44 @@ class Scorer(Protocol):
     def __call__(self, prompt: str, completion: str) -> Value | float: ...
 
 
+@runtime_checkable
+class BatchScorer(Protocol):
+    """Values several texts at once, for scorers where a call is what costs."""
+
+    def score_batch(self, prompt: str, completions: Sequence[str]) -> Sequence[Value | float]:
+        """A verdict for each completion, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class NodeScorer:
+    """Values a node by what the tree knows of it: tokens, log-probabilities, the way to it."""
+
+    function: Callable[[TreeView, int], Value | float]
+
+
+AnyScorer: TypeAlias = Scorer | BatchScorer | NodeScorer
+
+
+def values_of(scorer: AnyScorer, tree: TreeView, nodes: Sequence[int]) -> list[Value]:
+    """What a scorer of any kind says of the paths to `nodes`, in their order.
+
+    Raises InputError for a verdict that is no number, or another count of them than of nodes.
+    """
+    prompt = tree[tree.root].text
+    verdicts: Sequence[Value | float]
+    if isinstance(scorer, NodeScorer):
+        verdicts = [scorer.function(tree, node) for node in nodes]
+    elif isinstance(scorer, BatchScorer):
+        texts = [tree.completion_text(node) for node in nodes]
+        verdicts = scorer.score_batch(prompt, texts) if texts else []
+    else:
+        verdicts = [scorer(prompt, tree.completion_text(node)) for node in nodes]
+    if len(verdicts) != len(nodes):
+        raise InputError(expected_got("scorer", f"{len(nodes)} verdicts", len(verdicts)))
+    return [as_value(verdict) for verdict in verdicts]
+
+
 def as_value(verdict: Value | float) -> Value:
     """Read what a scorer returned; raises InputError unless it is a `Value` or a number."""
     value = verdict if isinstance(verdict, Value) else Value(score=_number(verdict))
@@ -37,6 +80,20 @@ def _number(score: object) -> float:
     if isinstance(score, bool) or not isinstance(score, (int, float)):
         raise InputError(expected_got("scorer", "a Value or a number", repr(score)))
     return float(score)
+
+
+def mean_logprob(tree: TreeView, node: int) -> float:
+    """Log-probability per generated token of the path to a node; 0 for the root."""
+    num_tokens = sum(len(step.token_ids) for step in tree.path(node)[1:])
+    return tree[node].cumulative_logprob / num_tokens if num_tokens else 0.0
+
+
+def _path_probability(tree: TreeView, node: int) -> float:
+    return math.exp(mean_logprob(tree, node))
+
+
+PATH_PROBABILITY = NodeScorer(_path_probability)
+"""The geometric mean of the probabilities of a path's tokens: what the model itself prefers."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,35 +9,18 @@ tokens promise most: a thought in reserve, or more samples of one that was expan
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
-from ramify.core.errors import InputError, expected_got
 from ramify.core.params import SamplingParams
-from ramify.search.best_of_n import mean_logprob
-from ramify.search.budget import Allowance, Budget
-from ramify.search.controller import (
-    Action,
-    Event,
-    Expand,
-    Failed,
-    Finish,
-    Finished,
-    Mark,
-    Prune,
-    Score,
-    Scored,
-    Spawned,
-    Started,
-)
-from ramify.search.frontier import Frontier, Thought
-from ramify.search.scorer import Judge, Scorer, Value, as_value
-from ramify.search.tree import LogicalNode, TreeView
-
-State: TypeAlias = Callable[[str], Hashable]
-"""What a text has arrived at; two texts with one state are copies of each other."""
+from ramify.search.budget import Budget
+from ramify.search.controller import Action, Event, Started
+from ramify.search.frontier import Frontier
+from ramify.search.growth import Growth, State
+from ramify.search.scorer import AnyScorer, Judge
+from ramify.search.step_search import check_number, check_sizes
+from ramify.search.thought import Thought
+from ramify.search.tree import TreeView
 
 MIN_SHARE = 0.5
 """A round's other expansions must promise at least this share of what its best one does."""
@@ -59,6 +42,7 @@ class TreeOfThoughts:
         state: what a text has arrived at, to know copies by; default the text itself.
         heat: how much hotter each further expansion of one thought is sampled, as a share of the
             temperature, which at most doubles: what is still unseen there is improbable.
+        enough: an answer whose value is at least this ends the search as solved.
     Raises:
         InputError: k, width or depth below 1, heat below 0.
 
@@ -72,185 +56,99 @@ class TreeOfThoughts:
         k: int | Sequence[int],
         width: int,
         depth: int,
-        scorer: Scorer | None = None,
+        scorer: AnyScorer | None = None,
         judge: Judge | None = None,
         budget: Budget | None = None,
         *,
         backtrack: bool = True,
         state: State | None = None,
         heat: float = 0.25,
+        enough: float | None = None,
     ) -> None:
-        ks = list(k) if isinstance(k, Sequence) else [k]
-        for name, values in (("k", ks), ("width", [width]), ("depth", [depth])):
-            if not values or any(type(v) is not int or v < 1 for v in values):
-                raise InputError(expected_got(name, "an int >= 1", repr(values)))
-        if not 0.0 <= heat < math.inf:
-            raise InputError(expected_got("heat", "a number >= 0", repr(heat)))
+        self._ks = list(k) if isinstance(k, Sequence) else [k]
+        for size in self._ks or [0]:
+            check_sizes(k=size)
+        check_sizes(width=width, depth=depth)
+        check_number("heat", heat, at_least=0.0)
         self.params = params
-        self._heat = heat
-        self._ks, self._width, self._depth = ks, width, depth
-        self._scorer, self._judge, self._budget = scorer, judge, budget or Budget()
-        self._backtrack, self._state = backtrack, state
+        self._heat, self._width, self._depth = heat, width, depth
+        self._backtrack = backtrack
         self._frontier = Frontier(depth)
-        self._thoughts: dict[int, Thought] = {}
-        self._complete: list[Thought] = []  # answers that the scorer did not confirm
         self._made: list[Thought] = []  # by the round under way
-        self._expanding: set[int] = set()  # thoughts whose branches are not there yet
-        self._waiting: set[int] = set()  # branches that grow and thoughts being judged
-        self._seen: set[Hashable] = set()
-        self._longest_step = 0
-        self._stats = {"rounds": 0, "expansions": 0, "copies": 0, "illegal": 0, "cut_short": 0}
+        self._num_rounds = 0
+        self._growth = Growth(
+            params=params,
+            depth=depth,
+            scorer=scorer,
+            judge=judge,
+            budget=budget or Budget(),
+            state=state,
+            enough=enough,
+        )
 
     def advance(self, tree: TreeView, events: Sequence[Event]) -> Sequence[Action]:
-        """Value what has ended; when the round is over, start the next one or finish."""
-        actions: list[Action] = []
-        for event in events:
-            if isinstance(event, Spawned):
-                self._expanding.discard(event.parent)
-                self._waiting.update(event.nodes)
-        for event in events:
-            if isinstance(event, Started):
-                return self._plant(tree, event.root)
-            if isinstance(event, Finished):
-                if self._end(tree, event.node, actions).solved:
-                    return [*actions, *self._finish(event.node)]
-            elif isinstance(event, Scored) and self._judge is not None:
-                self._waiting.discard(event.node)
-                self._thoughts[event.node].value = self._judge.value(event.logprobs)
-                actions.append(Mark(node=event.node, score=self._thoughts[event.node].value))
-            elif isinstance(event, Failed):
-                # a path too long for the model or the pool: nothing more can grow from there
-                self._expanding.discard(event.node)
-                self._waiting.discard(event.node)
-                self._frontier.discard(event.node)
-        if self._waiting or self._expanding:
-            return actions
-        return [*actions, *self._next_round(tree)]
-
-    def _plant(self, tree: TreeView, root: int) -> list[Action]:
-        """Expand the root at once; its own value is asked for only if it may be needed again."""
-        thought = Thought(node=root, level=0, value=1.0, logprob=0.0)
-        self._thoughts[root] = thought
-        self._frontier.add(thought)
-        self._made = [thought]
-        actions = self._next_round(tree)
-        may_return = self._backtrack and self._budget.is_limited and bool(self._expanding)
-        if self._judge is not None and may_return:
-            actions.extend(self._ask(root, self._judge))
+        """Take in what has ended; when the round is over, start the next one or finish."""
+        growth = self._growth
+        for expansion in growth.receive(tree, events):
+            if expansion.source.is_stuck:
+                self._frontier.discard(expansion.source.node)
+            for thought in expansion.made:
+                self._keep(thought)
+        if any(isinstance(event, Started) for event in events):
+            self._plant(tree)
+        elif growth.solved is None and not growth.is_busy:
+            self._next_round(tree)
+        actions = growth.take_actions()
+        if growth.solved is not None or not growth.is_busy:
+            actions.append(growth.finish(self._width, rounds=self._num_rounds))
         return actions
 
-    def _ask(self, node: int, judge: Judge) -> list[Action]:
-        self._waiting.add(node)
-        return [Score(node=node, suffix=judge.suffix, labels=judge.labels)]
+    def _plant(self, tree: TreeView) -> None:
+        """Expand the root at once; its own value is asked for only if it may be needed again."""
+        thought = self._growth.plant(tree.root)
+        self._frontier.add(thought)
+        self._made = [thought]
+        self._next_round(tree)
+        may_return = self._backtrack and self._growth.budget.is_limited and self._growth.is_busy
+        if self._growth.judge is not None and may_return:
+            self._growth.ask(thought)
 
-    # ── a branch has ended ───────────────────────────────────────────────────────────────────────
-    def _end(self, tree: TreeView, node: int, actions: list[Action]) -> Value:
-        """Drop a branch or make it a thought; returns the scorer's verdict."""
-        self._waiting.discard(node)
-        parent = self._thoughts[tree.path(node)[-2].id]
-        parent.num_samples += 1
-        value, fate = self._look_at(tree, node)
-        if fate is not None:
-            self._stats[fate] += 1
-            actions.append(Prune(node=node))
-            return value
-        parent.num_useful += 1
-        thought = Thought(
-            node=node,
-            level=parent.level + 1,
-            value=value.score,
-            logprob=mean_logprob(tree, node),
-        )
-        if self._scorer is None:
-            thought.value = math.exp(thought.logprob)
-        self._keep(thought, is_answer=self._has_ended(tree[node]))
-        actions.append(Mark(node=node, score=thought.value))
-        is_judged = thought.level < self._depth or self._scorer is None
-        if self._judge is not None and is_judged and not value.solved:
-            actions.extend(self._ask(node, self._judge))
-        return value
-
-    def _look_at(self, tree: TreeView, node: int) -> tuple[Value, str | None]:
-        """The verdict on a branch, and under which count it is dropped; None to keep it."""
-        branch, nothing = tree[node], Value(score=0.0)
-        has_stop = self.params.stop_strings or self.params.stop_token_ids
-        if has_stop and branch.finish_reason == "length":
-            return nothing, "cut_short"
-        longest = max(self._longest_step, len(branch.token_ids))
-        self._longest_step = longest
-        text = tree.completion_text(node)
-        state = text if self._state is None else self._state(text)
-        if state in self._seen:
-            return nothing, "copies"
-        self._seen.add(state)
-        if self._scorer is None:
-            return nothing, None
-        value = as_value(self._scorer(tree[tree.root].text, text))
-        return value, "illegal" if value.prune and not value.solved else None
-
-    def _has_ended(self, branch: LogicalNode) -> bool:
-        """Whether an end token closed the branch, rather than the stop of a step."""
-        steps = (*self.params.stop_strings, *self.params.stop_token_ids)
-        return branch.finish_reason == "stop" and branch.stop_reason not in steps
-
-    def _keep(self, thought: Thought, *, is_answer: bool) -> None:
-        self._thoughts[thought.node] = thought
-        if is_answer or thought.level == self._depth:
-            self._complete.append(thought)
-        else:
+    def _keep(self, thought: Thought) -> None:
+        if not thought.is_answer:
             self._frontier.add(thought)
             self._made.append(thought)
 
     # ── a round is over ──────────────────────────────────────────────────────────────────────────
-    def _next_round(self, tree: TreeView) -> list[Action]:
-        """Expand the best thoughts as far as the budget goes, or finish."""
-        chosen, actions = self._choose()
+    def _next_round(self, tree: TreeView) -> None:
+        """Expand the best thoughts as far as the budget goes."""
+        chosen = self._choose(tree)
         self._made = []
-        allowance = Allowance(self._budget, tree)
         for thought in chosen:
             k = self._ks[min(thought.level, len(self._ks) - 1)]
-            expected_tokens = self._longest_step or self.params.max_tokens
-            k, params = allowance.take(k, self._step_params(thought), expected_tokens)
-            if k == 0:
+            if not self._growth.expand(tree, thought, k, params=self._step_params(thought)):
                 break
-            thought.num_expansions += 1
-            self._expanding.add(thought.node)
-            actions.append(Expand(node=thought.node, k=k, params=params))
-        if not self._expanding:
-            return [*actions, *self._finish()]
-        self._stats["rounds"] += 1
-        self._stats["expansions"] += len(self._expanding)
-        return actions
+        self._num_rounds += self._growth.is_busy
 
     def _step_params(self, thought: Thought) -> SamplingParams:
         """One step from a thought, the hotter the more often it was expanded before."""
         heat = min(self._heat * thought.num_expansions, 1.0)
         return replace(self.params, temperature=self.params.temperature * (1.0 + heat))
 
-    def _choose(self) -> tuple[list[Thought], list[Action]]:
-        """The thoughts to expand next, best first, and the pruning of those given up."""
+    def _choose(self, tree: TreeView) -> list[Thought]:
+        """The thoughts to expand next, best first; without backtracking the others are cut."""
         if not self._backtrack:
             kept = self._frontier.best(self._width, self._made)
-            given_up = [t.node for t in self._made if t not in kept]
-            for node in given_up:
-                del self._thoughts[node]
-            return kept, [Prune(node=node) for node in given_up]
+            for thought in self._made:
+                if thought not in kept:
+                    self._growth.prune(tree, thought)
+            return kept
         open_thoughts = list(self._frontier)
-        if not self._budget.is_limited:
+        if not self._growth.budget.is_limited:
             # without a limit each thought is expanded once, and an unchecked answer is the end
             open_thoughts = [t for t in open_thoughts if t.num_expansions == 0]
-            if self._scorer is None and self._complete:
-                return [], []
+            has_answer = any(t.is_answer for t in self._growth.thoughts.values())
+            if self._growth.scorer is None and has_answer:
+                return []
         best = self._frontier.best(self._width, open_thoughts)
         floor = MIN_SHARE * best[0].priority(self._depth) if best else 0.0
-        return [t for t in best if t.priority(self._depth) >= floor], []
-
-    def _finish(self, solved: int | None = None) -> list[Action]:
-        """The answer if there is one; else what comes closest, best first."""
-        if solved is not None:
-            return [Finish(outputs=(solved,), solved=True, stats=self._stats)]
-        thoughts = [t for t in self._thoughts.values() if t.level > 0]
-        deepest = max((t.level for t in thoughts), default=0)
-        closest = self._complete or [t for t in thoughts if t.level == deepest]
-        ranked = sorted(closest, key=lambda t: (-t.value, -t.logprob, t.node))[: self._width]
-        return [Finish(outputs=tuple(t.node for t in ranked), stats=self._stats)]
+        return [t for t in best if t.priority(self._depth) >= floor]

@@ -12,8 +12,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from ramify.core.params import SamplingParams
+from ramify.search.growth import State
 from ramify.search.scorer import Judge, Scorer, Value
-from ramify.search.tree_of_thoughts import State
 from ramify.zoo.tasks import JUDGE_SUFFIX, NO, YES, Problem, get_task
 
 
