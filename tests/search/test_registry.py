@@ -22,7 +22,7 @@ def test_makes_each_algorithm() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match="one of sample, best_of_n.*tot, replay, got 'mcts2'"):
+    with pytest.raises(InputError, match="one of sample, best_of_n.*mcts, smc, .*got 'mcts2'"):
         make_controller("mcts2")
 
 

@@ -6,6 +6,7 @@
     ├── OutOfSlots                       the KV pool cannot hold what was asked, even after eviction
     ├── BackendUnavailable               the chosen attention backend cannot run here; says why
     ├── RequestAborted                   the request was aborted before it finished
+    ├── ScorerError                      a scorer outside of this process gave no usable answer
     ├── WorkerError                      a process that shares the model is gone; so is the engine
     └── IntegrityError                   an internal invariant broke; always a bug in Ramify
 
@@ -47,6 +48,10 @@ class BackendUnavailable(RamifyError):
 
 class RequestAborted(RamifyError):
     """The request ended by `abort` before it finished."""
+
+
+class ScorerError(RamifyError):
+    """A scorer outside of this process did not answer, or not with the scores asked for."""
 
 
 class WorkerError(RamifyError):

@@ -27,6 +27,7 @@ from ramify.search.controller import (
 )
 from ramify.search.depth_first import DepthFirst
 from ramify.search.dvts import DiverseVerifierTreeSearch
+from ramify.search.http_scorer import HttpScorer
 from ramify.search.mcts import MonteCarloTreeSearch
 from ramify.search.particle_filter import ParticleFilter
 from ramify.search.rebase import Rebase
@@ -64,6 +65,7 @@ __all__ = [
     "Scorer",
     "BatchScorer",
     "NodeScorer",
+    "HttpScorer",
     "PATH_PROBABILITY",
     "Value",
     "RecordedTree",

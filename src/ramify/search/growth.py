@@ -210,7 +210,9 @@ class Growth:
         if self.keep_copies:
             return None
         text = tree.completion_text(node)
-        state = (group, text if self.state is None else self.state(text))
+        # a model without a tokenizer makes no text
+        own = (text or tuple(tree.completion_ids(node))) if self.state is None else self.state(text)
+        state = (group, own)
         if state in self._seen:
             return "copies"
         self._seen.add(state)

@@ -107,6 +107,20 @@ class ScriptedRun:
         assert self.finish is not None, "the run has finished"
         return [self.tree.completion_text(node) for node in self.finish.outputs]
 
+    @property
+    def expansions(self) -> list[tuple[str, int]]:
+        """Every expansion in the order it was asked for: the text it grows from, and its k."""
+        asked = [action for action in self.actions if isinstance(action, Expand)]
+        return [(self.tree.completion_text(action.node), action.k) for action in asked]
+
+    @property
+    def alive(self) -> list[str]:
+        """Texts of all nodes below the root that were not pruned, in order of birth."""
+        alive = [
+            n.id for n in self.tree if n.state is not NodeState.PRUNED and n.parent is not None
+        ]
+        return [self.tree.completion_text(node) for node in alive]
+
     # ── actions ──────────────────────────────────────────────────────────────────────────────────
     def perform(self, actions: Sequence[Action]) -> None:
         """Carry out what a controller asked for, in order."""

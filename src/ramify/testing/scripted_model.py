@@ -91,3 +91,17 @@ def table_model(
     return ScriptedModel(
         next_logprobs=next_logprobs, vocab=vocab, eos_token_ids=(0,), max_context=max_context
     )
+
+
+def lines_model(
+    letters: str = "abc", depth: int = 3, *, max_context: int | None = None
+) -> ScriptedModel:
+    """A model of `depth` lines of one letter each, all equally probable, and then the end."""
+    table: dict[str, dict[str, float]] = {}
+    begun = [""]
+    for _ in range(depth):
+        for text in begun:
+            table[text] = dict.fromkeys(letters, 1 / len(letters))
+            table |= {text + letter: {"\n": 1.0} for letter in letters}
+        begun = [f"{text}{letter}\n" for text in begun for letter in letters]
+    return table_model(table, max_context=max_context)
