@@ -40,7 +40,7 @@ def test_rows_of_the_bundled_model():
     options = Options(count=4, budget=60, seed=3)
     problems = heldout_problems(options)
     llm = LLM("ramify-tiny", num_slots=8192)
-    rows = [evaluate(llm, problems, m, options) for m in ("greedy", "best_of_n", "beam", "tree")]
+    rows = [evaluate(llm, problems, m, options) for m in ("greedy", "best_of_n", "beam", "tot")]
     for row in rows:
         assert row.problems == 4 and 0 <= row.solved <= 4
         assert 0 <= row.low <= row.solved / 4 <= row.high <= 1

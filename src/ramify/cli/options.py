@@ -40,8 +40,8 @@ class RunOptions(JsonFlag):
     algorithm: str | None = field(
         default=None,
         metadata={
-            "help": "tot, best_of_n, self_consistency, beam or sample; "
-            "default tot for tasks, best_of_n for prompts"
+            "help": "tot, tot_dfs, dvts, rebase, mcts, smc, best_of_n, self_consistency, beam, "
+            "diverse_beam or sample; default tot for tasks, best_of_n for prompts"
         },
     )
     k: tuple[int, ...] | None = field(

@@ -78,7 +78,7 @@ def _search(llm: LLM, job: Job, search: Search, seed: int, live: LiveTree) -> Se
     result = llm.search(
         job.prompt, search.algorithm, seed=seed, on_step=live.on_step, **search.arguments
     )
-    if search.algorithm == "beam":
+    if search.algorithm in ("beam", "diverse_beam"):
         # a beam is made of appended tokens, among them the one that ends it
         for beam in result.outputs:
             beam.text = llm.engine.live.codec.decode(beam.token_ids, skip_special_tokens=True)

@@ -11,17 +11,26 @@ from ramify.cli.problems import Job
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import BeamSearchParams, SamplingParams
 from ramify.search.budget import Budget
-from ramify.zoo.steps import STEPS, Steps, checker_scorer, state_of
+from ramify.zoo.steps import SIZES, STEPS, Steps, checker_scorer, search_options
 from ramify.zoo.tasks import get_task
 
 T = TypeVar("T")
 
-ALGORITHMS = ("tot", "best_of_n", "self_consistency", "beam", "sample")
+STEP_SEARCHES = ("tot", *SIZES)
+ALGORITHMS = (
+    *STEP_SEARCHES,
+    "best_of_n",
+    "self_consistency",
+    "beam",
+    "diverse_beam",
+    "sample",
+)
 
 # a tree of thoughts over a prompt that no task describes: a line a step, ranked by log-probability
 PLAIN_STEPS = Steps(max_tokens=32, depth=4, k=4, width=3, temperature=0.8)
 PLAIN_MAX_TOKENS = 64
 SAMPLES = 8
+SIMULATIONS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,28 +46,37 @@ def search_of(job: Job, options: RunOptions) -> Search:
     algorithm = options.algorithm or ("tot" if job.problem is not None else "best_of_n")
     if algorithm not in ALGORITHMS:
         raise InputError(expected_got("algorithm", f"one of {', '.join(ALGORITHMS)}", algorithm))
-    make = {"tot": _thoughts, "beam": _beam}.get(algorithm, _samples)
+    make = _thoughts if algorithm in STEP_SEARCHES else _samples
+    make = {"beam": _beam, "diverse_beam": _diverse_beam}.get(algorithm, make)
     return Search(algorithm=algorithm, arguments={**make(job, options, algorithm)})
 
 
 def _thoughts(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
+    """A search over steps; every flag that the algorithm knows goes before its default."""
     steps = PLAIN_STEPS if job.problem is None else STEPS[job.problem.task]
-    params = _override(steps.params(seed=options.seed), options)
-    return {
-        "params": params,
-        "k": steps.k if options.k is None else options.k,
-        "width": _said(options.width, steps.width),
-        "depth": _said(options.depth, steps.depth),
-        "scorer": None if job.problem is None else checker_scorer(job.problem),
-        "judge": None if options.no_judge else steps.judge,
-        "budget": _budget(_said(options.budget_tokens, steps.budget_tokens)),
-        "state": None if job.problem is None else state_of(job.problem),
-    }
+    arguments = search_options(algorithm, steps, job.problem, seed=options.seed)
+    k = options.k if algorithm == "tot" or options.k is None else options.k[0]
+    for name, said in (("k", k), ("width", options.width), ("depth", options.depth)):
+        if name in arguments and said is not None:
+            arguments[name] = said
+    if options.no_judge:
+        arguments["judge"] = None
+    arguments["params"] = _override(arguments["params"], options)
+    budget = _budget(_said(options.budget_tokens, steps.budget_tokens))
+    if algorithm == "mcts" and budget is None:
+        arguments["simulations"] = SIMULATIONS
+    return {**arguments, "budget": budget}
 
 
 def _beam(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
     limit = _said(options.max_tokens, _max_tokens(job))
     return {"params": BeamSearchParams(beam_width=_said(options.width, 4), max_tokens=limit)}
+
+
+def _diverse_beam(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
+    """Every beam a group of its own, which is as diverse as it gets."""
+    arguments = _beam(job, options, algorithm)
+    return {**arguments, "num_groups": arguments["params"].beam_width}
 
 
 def _samples(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:

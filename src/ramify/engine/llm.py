@@ -285,7 +285,7 @@ class LLM:
 
     def _search_options(self, algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
         """Add what an algorithm needs to know of the model."""
-        if algorithm == "beam":
+        if algorithm in ("beam", "diverse_beam"):
             return {"eos_token_ids": self.engine.limits.eos_token_ids, **options}
         return options
 

@@ -26,6 +26,7 @@ from ramify.search.controller import (
     Started,
 )
 from ramify.search.depth_first import DepthFirst
+from ramify.search.diverse_beam import DiverseBeamSearch
 from ramify.search.dvts import DiverseVerifierTreeSearch
 from ramify.search.http_scorer import HttpScorer
 from ramify.search.mcts import MonteCarloTreeSearch
@@ -51,6 +52,7 @@ __all__ = [
     "BeamSearch",
     "BestOfN",
     "DepthFirst",
+    "DiverseBeamSearch",
     "DiverseVerifierTreeSearch",
     "MonteCarloTreeSearch",
     "ParticleFilter",

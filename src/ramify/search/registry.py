@@ -12,6 +12,7 @@ from ramify.search.beam import BeamSearch
 from ramify.search.best_of_n import BestOfN
 from ramify.search.controller import Controller
 from ramify.search.depth_first import DepthFirst
+from ramify.search.diverse_beam import DiverseBeamSearch
 from ramify.search.dvts import DiverseVerifierTreeSearch
 from ramify.search.mcts import MonteCarloTreeSearch
 from ramify.search.particle_filter import ParticleFilter
@@ -25,6 +26,7 @@ ALGORITHMS: dict[str, Callable[..., Controller]] = {
     "best_of_n": BestOfN,
     "self_consistency": partial(BestOfN, select="majority"),
     "beam": BeamSearch,
+    "diverse_beam": DiverseBeamSearch,
     "tot": TreeOfThoughts,
     "tot_dfs": DepthFirst,
     "dvts": DiverseVerifierTreeSearch,

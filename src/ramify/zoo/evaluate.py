@@ -2,10 +2,11 @@
 
     python -m ramify.zoo.evaluate --task puzzle --count 200 --budget 120
 
-Held-out problems, four ways: greedy, best-of-n (the checker selects), beam search, and a tree of
-thoughts with the checker as scorer and, on puzzles, the model as judge. Best-of-n and the tree get
-the same budget of generated tokens per problem and both stop once the checker says solved. What the
-judge reads is no generated token, so the table also shows all tokens computed after the prompt.
+Held-out problems: greedy, best-of-n (the checker selects), beam search, and searches over steps
+with the checker as scorer and, on puzzles, the model as judge (`NAME_no_judge`: without). Best-of-n
+and the searches get the same budget of generated tokens per problem and stop once the checker says
+solved. What the judge reads is no generated token, so the table also shows all tokens computed
+after the prompt.
 Two splits of the held-out problems never share one: settings are tuned on `tune`, numbers are
 reported on `report`.
 """
@@ -18,7 +19,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -26,8 +27,8 @@ import tyro
 
 from ramify import LLM, BeamSearchParams, SamplingParams
 from ramify.engine.request import Request
-from ramify.search import BeamSearch, BestOfN, Budget, Controller, Sample, TreeOfThoughts
-from ramify.zoo.steps import STEPS, Steps, checker_scorer, state_of
+from ramify.search import BeamSearch, BestOfN, Budget, Controller, Sample, make_controller
+from ramify.zoo.steps import SIZES, STEPS, Steps, checker_scorer, search_options
 from ramify.zoo.tasks import Problem, get_task
 
 TOGETHER = 40  # problems in the engine at once
@@ -47,8 +48,8 @@ class Options:
         default=None, metadata={"help": "puzzles: at most this many first moves may win"}
     )
     methods: tuple[str, ...] = field(
-        default=("greedy", "best_of_n", "beam", "tree_no_judge", "tree"),
-        metadata={"help": "rows of the table"},
+        default=("greedy", "best_of_n", "beam", "tot_no_judge", "tot"),
+        metadata={"help": f"rows of the table; also {', '.join(SIZES)}"},
     )
     model: str = field(default="ramify-tiny", metadata={"help": "bundled name or directory"})
     seed: int = field(default=0, metadata={"help": "of the problems and of all sampling"})
@@ -170,34 +171,30 @@ def _method(llm: LLM, method: str, options: Options) -> tuple[Callable[[Problem]
         beam = BeamSearchParams(beam_width=4, max_tokens=limit)
         eos = llm.engine.limits.eos_token_ids
         return lambda problem: BeamSearch(beam, eos), "width 4"
-    steps = _steps(options, with_judge=method == "tree")
-    k = steps.k if isinstance(steps.k, int) else ",".join(map(str, steps.k))
-    words = f"k {k}, width {steps.width}, temperature {steps.temperature:g}"
-    return lambda problem: _tree(problem, steps, budget), f"{words}, budget {options.budget}"
+    algorithm = method.removesuffix("_no_judge")
+    steps = _steps(options, with_judge=algorithm == method)
+    sizes = _sizes(algorithm, steps, options)
+
+    def search(problem: Problem) -> Controller:
+        arguments = search_options(algorithm, steps, problem) | sizes
+        return make_controller(algorithm, budget=budget, **arguments)
+
+    words = " ".join(f"{name} {size}" for name, size in sizes.items())
+    return search, f"{words}, temperature {steps.temperature:g}, budget {options.budget}"
 
 
 def _steps(options: Options, *, with_judge: bool) -> Steps:
     steps = STEPS[options.task]
-    return replace(
-        steps,
-        k=options.k or steps.k,
-        width=options.width or steps.width,
-        temperature=steps.temperature if options.temperature is None else options.temperature,
-        judge=steps.judge if with_judge else None,
-    )
+    temperature = steps.temperature if options.temperature is None else options.temperature
+    return replace(steps, temperature=temperature, judge=steps.judge if with_judge else None)
 
 
-def _tree(problem: Problem, steps: Steps, budget: Budget) -> Controller:
-    return TreeOfThoughts(
-        steps.params(),
-        steps.k,
-        steps.width,
-        steps.depth,
-        scorer=checker_scorer(problem),
-        judge=steps.judge,
-        budget=budget,
-        state=state_of(problem),
-    )
+def _sizes(algorithm: str, steps: Steps, options: Options) -> dict[str, Any]:
+    """How wide a search is, unless the options say otherwise."""
+    if algorithm == "tot":
+        return {"k": options.k or steps.k, "width": options.width or steps.width}
+    said: dict[str, Any] = {"k": options.k[0] if options.k else None, "width": options.width}
+    return {name: said.get(name) or size for name, size in SIZES[algorithm].items()}
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:

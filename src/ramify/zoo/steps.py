@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from ramify.core.params import SamplingParams
 from ramify.search.growth import State
@@ -61,6 +62,31 @@ STEPS: dict[str, Steps] = {
     "documents": Steps(max_tokens=8, depth=1, k=4, width=1, stop=()),
 }
 """Found on the tuning split of `ramify.zoo.evaluate`, which reports on another one."""
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tot_dfs": {"k": 3},
+    "dvts": {"width": 2, "k": 2},
+    "rebase": {"width": 8},
+    "mcts": {"k": 2},
+    "smc": {"width": 8},
+}
+"""How wide each search over steps is on every family; a tree of thoughts is told by `Steps`."""
+
+
+def search_options(
+    algorithm: str, steps: Steps, problem: Problem | None, *, seed: int | None = None
+) -> dict[str, Any]:
+    """The arguments of a search over steps, but for its budget; without a problem none checks."""
+    sizes = {"k": steps.k, "width": steps.width} if algorithm == "tot" else SIZES[algorithm]
+    return {
+        "params": steps.params(seed=seed),
+        "depth": steps.depth,
+        "scorer": None if problem is None else checker_scorer(problem),
+        "judge": steps.judge,
+        "state": None if problem is None else state_of(problem),
+        **sizes,
+    }
 
 
 def checker_scorer(problem: Problem) -> Scorer:
