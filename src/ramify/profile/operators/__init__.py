@@ -1,0 +1,1 @@
+"""Operators of one forward pass: what each is, what it computes and what it moves."""
