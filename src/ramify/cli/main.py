@@ -29,7 +29,11 @@ COMMANDS: dict[type, str] = {
     opt.BenchDeftEngineOptions: "ramify.cli.bench_deft_engine",
     opt.BenchLeanOptions: "ramify.cli.bench_lean",
     opt.BenchSoakOptions: "ramify.cli.bench_soak",
-    opt.ProfileOptions: "ramify.cli.profile",
+    opt.ProfileOptions: "ramify.cli.profile_step",
+    opt.ProfileModelOptions: "ramify.cli.profile_model",
+    opt.ProfileSuiteOptions: "ramify.cli.profile_suite",
+    opt.ProfileCompareOptions: "ramify.cli.profile_compare",
+    opt.ProfileRenderOptions: "ramify.cli.profile_render",
     opt.InfoOptions: "ramify.cli.info",
 }
 """The modules whose `execute(options, out) -> int` does the work; loaded when they are needed."""

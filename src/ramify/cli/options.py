@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from ramify.cli.bench_options import (
-    DUMMY,
     BenchAttentionOptions,
     BenchBeamOptions,
     BenchCalibrateOptions,
@@ -19,7 +18,14 @@ from ramify.cli.bench_options import (
     BenchOptions,
     BenchSoakOptions,
 )
-from ramify.cli.flags import BenchEngineFlags, EngineFlags, JsonFlag, SamplingFlags
+from ramify.cli.flags import EngineFlags, JsonFlag, SamplingFlags
+from ramify.cli.profile_options import (
+    ProfileCompareOptions,
+    ProfileModelOptions,
+    ProfileOptions,
+    ProfileRenderOptions,
+    ProfileSuiteOptions,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,28 +142,6 @@ class PlanOptions(JsonFlag):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileOptions(JsonFlag):
-    """Trace steady decode steps and show where their time goes."""
-
-    what: tyro.conf.Positional[Literal["step"]] = field(metadata={"help": "what is profiled"})
-    shape: str = field(
-        default="2000,16,1", metadata={"help": "prompt,branches,trees, as in 4000,20,1"}
-    )
-    method: str = field(default="auto", metadata={"help": "attention method"})
-    steps: int = field(default=16, metadata={"help": "steps under the profiler"})
-    timed_steps: int = field(default=64, metadata={"help": "steps before them, by the clock alone"})
-    trace: Path = field(
-        default=Path("trace.json.gz"),
-        metadata={"help": "where the trace goes, .json or .json.gz"},
-    )
-    seed: int = field(default=0, metadata={"help": "root seed"})
-    commit: str | None = field(
-        default=None, metadata={"help": "commit of the sources, where they are a copy"}
-    )
-    engine: BenchEngineFlags = field(default_factory=lambda: BenchEngineFlags(model=DUMMY))
-
-
-@dataclass(frozen=True, kw_only=True)
 class InfoOptions(JsonFlag):
     """Show versions, devices, backends, facts of a model."""
 
@@ -180,11 +164,19 @@ _Bench = Annotated[
     | Annotated[BenchSoakOptions, _sub("soak", prefix_name=False)],
     _sub("bench", prefix_name=False, description="Measure decoding, or attention alone."),
 ]
+_Profile = Annotated[
+    Annotated[ProfileOptions, _sub("step", prefix_name=False)]
+    | Annotated[ProfileModelOptions, _sub("model", prefix_name=False)]
+    | Annotated[ProfileSuiteOptions, _sub("suite", prefix_name=False)]
+    | Annotated[ProfileCompareOptions, _sub("compare", prefix_name=False)]
+    | Annotated[ProfileRenderOptions, _sub("render", prefix_name=False)],
+    _sub("profile", prefix_name=False, description="Where time goes: in a step, in a model."),
+]
 Options = (
     Annotated[RunOptions, _sub("run", prefix_name=False)]
     | Annotated[GenerateOptions, _sub("generate", prefix_name=False)]
     | Annotated[PlanOptions, _sub("plan", prefix_name=False)]
     | _Bench
-    | Annotated[ProfileOptions, _sub("profile", prefix_name=False)]
+    | _Profile
     | Annotated[InfoOptions, _sub("info", prefix_name=False)]
 )

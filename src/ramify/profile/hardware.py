@@ -44,7 +44,7 @@ HARDWARE = {
 """By the names users give."""
 
 
-def hardware(name: str) -> Hardware:
+def find_hardware(name: str) -> Hardware:
     """The machine of a name. Raises InputError for one we have no numbers of."""
     if name not in HARDWARE:
         raise InputError(expected_got("hardware", "one of " + ", ".join(HARDWARE), repr(name)))

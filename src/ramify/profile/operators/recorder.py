@@ -67,6 +67,10 @@ class Recorder:
             stack.enter_context(_Functions(self))
             yield self
 
+    def within(self, name: str) -> list[OpRecord]:
+        """The records of one of the outermost modules; of none of them for the empty name."""
+        return [record for record in self.records if record.module.partition(".")[0] == name]
+
     def _track(self, path: str, module: torch.nn.Module) -> tuple[Any, Any]:
         def enter(called: torch.nn.Module, args: Any, kwargs: Any) -> None:
             self._callers.append(Caller(path, context_length(called, args, kwargs)))

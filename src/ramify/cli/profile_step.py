@@ -10,8 +10,8 @@ from ramify import LLM
 from ramify.bench.env import environment
 from ramify.cli.bench_model import bench_model
 from ramify.cli.bench_settings import bench_device
-from ramify.cli.options import ProfileOptions
 from ramify.cli.output import Output
+from ramify.cli.profile_options import ProfileOptions
 from ramify.profile.shape import parse_shape
 from ramify.profile.step import StepProfile, profile_step
 

@@ -1,0 +1,1 @@
+"""Models to characterise: architectures and sizes as data, built without weights or network."""
