@@ -18,7 +18,7 @@ from ramify.cli.profile_tables import (
 from ramify.core.errors import InputError, expected_got
 from ramify.profile.characterise import characterise
 from ramify.profile.page import save_page
-from ramify.profile.report import Report, covered_share, save_report, unknown_ops
+from ramify.profile.report import Report, SweepPoint, covered_share, save_report, unknown_ops
 from ramify.profile.sequence import length_trace, sweep
 
 
@@ -67,7 +67,7 @@ def _run(options: ProfileModelOptions, sizes: dict[str, int], batch: int) -> Rep
     )
 
 
-def _sweep(options: ProfileModelOptions, sizes: dict[str, int]):  # type: ignore[no-untyped-def]
+def _sweep(options: ProfileModelOptions, sizes: dict[str, int]) -> tuple[SweepPoint, ...]:
     name, *values = options.sweep
     if not values or not all(value.isdecimal() for value in values):
         wanted = "a size and numbers as in side 256 512"

@@ -87,7 +87,9 @@ def _of_preset(
 ) -> Report:
     steps, guidance = settings.get("steps", preset.steps), settings.get("guidance", preset.guidance)
     if min([steps, batch, *sizes.values()]) < 1:
-        raise InputError(expected_got("steps, batch and sizes", "at least 1", (steps, batch, sizes)))
+        raise InputError(
+            expected_got("steps, batch and sizes", "at least 1", (steps, batch, sizes))
+        )
     names = _merged(preset, sizes) | {"batch": batch, "steps": steps}
     parts = [spec for spec in preset.components if only is None or spec.name in only]
     if not parts:

@@ -165,9 +165,7 @@ def group_records(records: Sequence[OpRecord], machine: Hardware) -> tuple[OpGro
     )
 
 
-def attention_calls(
-    records: Sequence[OpRecord], machine: Hardware
-) -> tuple[AttentionCall, ...]:
+def attention_calls(records: Sequence[OpRecord], machine: Hardware) -> tuple[AttentionCall, ...]:
     """The attentions of a pass, in order."""
     return tuple(
         AttentionCall(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, log
 
 from ramify.profile.operators.kinds import SELF_ATTENTION, SPATIAL, TEMPORAL
@@ -82,8 +83,7 @@ def similarity_bytes(part: ComponentReport) -> tuple[int, int]:
 def spatial_temporal(part: ComponentReport) -> SpatialTemporal:
     """Both kinds in one pass."""
     found = {
-        kind: [call for call in part.attention if call.kind == kind]
-        for kind in (SPATIAL, TEMPORAL)
+        kind: [call for call in part.attention if call.kind == kind] for kind in (SPATIAL, TEMPORAL)
     }
     return SpatialTemporal(
         spatial_flops=sum(call.flops for call in found[SPATIAL]),
@@ -113,7 +113,7 @@ def crossover(points: Sequence[SweepPoint]) -> float | None:
     ]
     if len(ratios) < 2:
         return None
-    pairs = list(zip(ratios, ratios[1:], strict=False))
+    pairs = list(pairwise(ratios))
     crossing = [pair for pair in pairs if (pair[0][1] - 1) * (pair[1][1] - 1) <= 0]
     (low, at_low), (high, at_high) = (crossing or pairs[-1:])[0]
     slope = log(at_high / at_low) / log(high / low)

@@ -66,13 +66,15 @@ def attention_kind(shape: AttentionShape, caller: Caller, num_frames: int | None
     """
     if shape.is_causal and shape.q_len > 1:
         return kinds.PREFILL
-    if shape.q_len == 1 and shape.kv_len > 1:
-        return kinds.CROSS if caller.context_len == shape.kv_len else kinds.DECODE
-    if shape.kv_source == "context":
+    if caller.context_len == shape.kv_len:
         return kinds.CROSS
-    is_named = any(name in caller.path for name in TEMPORAL_NAMES)
-    is_shaped = num_frames is not None and 1 < num_frames == shape.q_len < shape.batch
-    return kinds.TEMPORAL if is_named or is_shaped else kinds.SPATIAL
+    if any(name in caller.path for name in TEMPORAL_NAMES):
+        return kinds.TEMPORAL
+    if num_frames is not None and 1 < num_frames == shape.q_len < shape.batch:
+        return kinds.TEMPORAL
+    if shape.q_len == 1:
+        return kinds.DECODE
+    return kinds.CROSS if shape.kv_source == "context" else kinds.SPATIAL
 
 
 def output_like(named: dict[str, Any]) -> torch.Tensor:
@@ -81,12 +83,15 @@ def output_like(named: dict[str, Any]) -> torch.Tensor:
     return q.new_empty((*q.shape[:-1], v.shape[-1]))
 
 
-def context_length(module: torch.nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def context_length(
+    module: torch.nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
+) -> int | None:
     """Positions of the context a module is called with, None where it is given none."""
     context = kwargs.get("encoder_hidden_states", kwargs.get("key_value_states"))
     if context is None and len(args) > 1:
         names = list(inspect.signature(module.forward).parameters)[: len(args)]
         if "encoder_hidden_states" in names:
             context = args[names.index("encoder_hidden_states")]
-    is_sequence = isinstance(context, torch.Tensor) and context.dim() > 2
-    return context.shape[-2] if is_sequence else None
+    if isinstance(context, torch.Tensor) and context.dim() > 2:
+        return context.shape[-2]
+    return None

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from ramify.profile.operators import kinds
 from ramify.profile.operators.attention import (
     SDPA,
+    TEMPORAL_NAMES,
     Caller,
     arguments_of,
     attention_kind,
@@ -42,15 +43,15 @@ class Recorder:
 
     Args:
         modules: the outermost modules by name; paths start with the name.
-        num_frames: see `attention_kind`.
+        num_frames: of a video whose temporal attention no name gives away, see `attention_kind`.
     """
 
     def __init__(
         self, modules: Mapping[str, torch.nn.Module], num_frames: int | None = None
     ) -> None:
         self.records: list[OpRecord] = []
-        self.num_frames = num_frames
         self._modules = modules
+        self._num_frames = None if _names_temporal(modules) else num_frames
         self._callers: list[Caller] = [Caller("", None)]
         self._is_inside_attention = False
 
@@ -99,7 +100,7 @@ class Recorder:
         self.records.append(
             OpRecord(
                 op=SDPA,
-                kind=attention_kind(shape, caller, self.num_frames),
+                kind=attention_kind(shape, caller, self._num_frames),
                 module=caller.path,
                 dtype=_dtype_name(tensors),
                 shapes=tuple(tuple(tensor.shape) for tensor in read),
@@ -151,6 +152,15 @@ class _Functions(TorchFunctionMode):
         if func is torch.nn.functional.scaled_dot_product_attention:
             return self.recorder.attend(func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
+
+
+def _names_temporal(modules: Mapping[str, torch.nn.Module]) -> bool:
+    """Whether names say which attention is temporal; lengths need not be asked then.
+
+    A level of a UNet may have as many pixels as the video has frames.
+    """
+    paths = (path for root in modules.values() for path, _ in root.named_modules())
+    return any(name in path for path in paths for name in TEMPORAL_NAMES)
 
 
 def distinct_bytes(tensor: torch.Tensor) -> int:

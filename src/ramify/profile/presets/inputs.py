@@ -28,9 +28,7 @@ def make_inputs(
     return {name: _value(spec, names, module, dtype) for name, spec in specs.items()}
 
 
-def _value(
-    spec: Any, names: Mapping[str, Any], module: torch.nn.Module, dtype: torch.dtype
-) -> Any:
+def _value(spec: Any, names: Mapping[str, Any], module: torch.nn.Module, dtype: torch.dtype) -> Any:
     if isinstance(spec, list):
         return _tensor(spec, names, dtype)
     if "shape" in spec:
@@ -64,9 +62,7 @@ def _kv_cache(
     if "context" not in spec:
         return own
     context = evaluate(spec["context"], names)
-    cache = EncoderDecoderCache(
-        own, _filled(DynamicCache(), context, names, module.config, dtype)
-    )
+    cache = EncoderDecoderCache(own, _filled(DynamicCache(), context, names, module.config, dtype))
     cache.is_updated = dict.fromkeys(range(_num_layers(module.config)), True)
     return cache
 

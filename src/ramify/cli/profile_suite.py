@@ -1,0 +1,90 @@
+"""`ramify profile suite`: every preset in one table, and its reports as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+from rich.table import Table
+
+from ramify.cli.output import Output
+from ramify.cli.profile_options import ProfileSuiteOptions
+from ramify.cli.profile_tables import percent
+from ramify.core.errors import RamifyError
+from ramify.profile.characterise import characterise
+from ramify.profile.operators.kinds import ATTENTION, CONVOLUTION, ELEMENTWISE, LINEAR
+from ramify.profile.page import save_page
+from ramify.profile.presets.preset import load_preset, preset_names
+from ramify.profile.report import Report, covered_share, save_report
+from ramify.profile.totals import flash_speedup, overall, totals
+
+
+def execute(options: ProfileSuiteOptions, out: Output) -> int:
+    """Characterise one after another; what fails is said and the rest goes on. 1 if any failed."""
+    names = options.preset or preset_names()
+    for name in names:
+        load_preset(name)  # a typing slip is found before a minute of work
+    reports, failed = [], {}
+    for name in track(names, console=out.console, transient=True, disable=not out.is_live):
+        try:
+            reports.append(characterise(name, hardware=options.hardware))
+        except RamifyError as error:
+            failed[name] = str(error)
+            out.warn(f"{name}: {error}")
+            continue
+        if options.output is not None:
+            _save(reports[-1], options.output)
+    out.say(_table(reports))
+    out.say("one generation: every component with its steps and guidance; shares of flash time")
+    out.document({"rows": [_row(report) for report in reports], "failed": failed})
+    return 1 if failed else 0
+
+
+def _save(report: Report, folder: Path) -> None:
+    save_report(report, folder / f"{report.name}.json")
+    save_page(report, folder / f"{report.name}.html")
+
+
+def _row(report: Report) -> dict[str, Any]:
+    found = totals(report.components)
+    total = overall(found.values())
+
+    def share(*kinds: str) -> float:
+        return sum(found[kind].flash_s for kind in kinds if kind in found) / total.flash_s
+
+    return {
+        "name": report.name,
+        "stands_for": report.stands_for,
+        "main": report.main.name,
+        "num_params": report.main.num_params,
+        "flops": total.flops,
+        "flash_s": total.flash_s,
+        "flash_speedup": flash_speedup(report.components),
+        "convolution": share(CONVOLUTION),
+        "linear": share(LINEAR),
+        "attention": share(*ATTENTION),
+        "elementwise": share(ELEMENTWISE),
+        "covered": covered_share(report),
+    }
+
+
+def _table(reports: Sequence[Report]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("preset")
+    columns = "main|B params|TFLOP|flash s|naive/flash|conv|linear|attention|elementwise|covered"
+    for name in columns.split("|"):
+        table.add_column(name, justify="right")
+    for row in map(_row, reports):
+        shares = (row[k] for k in ("convolution", "linear", "attention", "elementwise", "covered"))
+        table.add_row(
+            row["name"],
+            row["main"],
+            f"{row['num_params'] / 1e9:.3f}",
+            f"{row['flops'] / 1e12:.1f}",
+            f"{row['flash_s']:.3f}",
+            f"{row['flash_speedup']:.2f}",
+            *map(percent, shares),
+        )
+    return table

@@ -1,0 +1,40 @@
+"""Two reports side by side: FLOPs and least times of a generation, kind by kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ramify.profile.operators.kinds import KINDS
+from ramify.profile.report import Report
+from ramify.profile.totals import ALL, Total, overall, totals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One kind in both; 0 where a model has no such operator."""
+
+    kind: str
+    flops: tuple[int, int]
+    flash_s: tuple[float, float]
+    time_share: tuple[float, float]
+
+
+def compare(first: Report, second: Report) -> list[Difference]:
+    """A row per kind that occurs in either, and one for all."""
+    sides = [totals(report.components) for report in (first, second)]
+    wholes = [overall(side.values()) for side in sides]
+    kinds = [kind for kind in KINDS if any(kind in side for side in sides)]
+    rows = [_row(kind, [side.get(kind) for side in sides], wholes) for kind in kinds]
+    return [*rows, _row(ALL, list(wholes), wholes)]
+
+
+def _row(kind: str, pair: list[Total | None], wholes: list[Total]) -> Difference:
+    flops = [0 if total is None else total.flops for total in pair]
+    times = [0.0 if total is None else total.flash_s for total in pair]
+    shares = [s / max(whole.flash_s, 1e-30) for s, whole in zip(times, wholes, strict=True)]
+    return Difference(
+        kind=kind,
+        flops=(flops[0], flops[1]),
+        flash_s=(times[0], times[1]),
+        time_share=(shares[0], shares[1]),
+    )
