@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from ramify.core.errors import InputError
-from ramify.profile.characterise import characterise
 from ramify.profile.compare import compare
+from ramify.profile.model import characterise
 from ramify.profile.page import page
 from ramify.profile.report import load_report, save_report, schema
 from ramify.profile.sequence import sweep

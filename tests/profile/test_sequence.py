@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ramify.profile.characterise import characterise
+from ramify.profile.model import characterise
 from ramify.profile.operators.kinds import SPATIAL, TEMPORAL
 from ramify.profile.sequence import (
     crossover,

@@ -9,8 +9,8 @@ from rich.table import Table
 from ramify.cli.output import Output
 from ramify.cli.profile_options import ProfileCompareOptions
 from ramify.cli.profile_tables import percent
-from ramify.profile.characterise import characterise
 from ramify.profile.compare import Difference, compare
+from ramify.profile.model import characterise
 from ramify.profile.report import Report, load_report
 
 

@@ -16,7 +16,7 @@ from ramify.cli.profile_tables import (
     sweep_table,
 )
 from ramify.core.errors import InputError, expected_got
-from ramify.profile.characterise import characterise
+from ramify.profile.model import characterise
 from ramify.profile.page import save_page
 from ramify.profile.report import Report, SweepPoint, covered_share, save_report, unknown_ops
 from ramify.profile.sequence import length_trace, sweep

@@ -13,7 +13,7 @@ from ramify.cli.output import Output
 from ramify.cli.profile_options import ProfileSuiteOptions
 from ramify.cli.profile_tables import percent
 from ramify.core.errors import RamifyError
-from ramify.profile.characterise import characterise
+from ramify.profile.model import characterise
 from ramify.profile.operators.kinds import ATTENTION, CONVOLUTION, ELEMENTWISE, LINEAR
 from ramify.profile.page import save_page
 from ramify.profile.presets.preset import load_preset, preset_names

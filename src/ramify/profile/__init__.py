@@ -1,1 +1,6 @@
-"""Profiling: where the time of a step goes, on the device and on the host."""
+"""Profiling: where time goes in a decode step, and in any model that generates."""
+
+from ramify.profile.model import characterise
+from ramify.profile.operators.formulas import register_formula
+
+__all__ = ["characterise", "register_formula"]

@@ -35,6 +35,7 @@ def kind(q_len, kv_len, *, path="m.attn", context=None, frames=None, batch=2, ca
         (kinds.DECODE, {"q_len": 1, "kv_len": 1}),
         (kinds.CROSS, {"q_len": 1, "kv_len": 128, "context": 128}),
         (kinds.TEMPORAL, {"q_len": 16, "kv_len": 16, "path": "m.temp_attentions.0.attn1"}),
+        (kinds.TEMPORAL, {"q_len": 6, "kv_len": 6, "path": "m.temporal.0", "causal": True}),
         (kinds.TEMPORAL, {"q_len": 16, "kv_len": 16, "frames": 16, "batch": 1024}),
         (kinds.SPATIAL, {"q_len": 16, "kv_len": 16, "frames": 16, "batch": 2}),
     ],

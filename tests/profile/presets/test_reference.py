@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ramify.profile.characterise import characterise
+from ramify.profile.model import characterise
 from ramify.profile.operators.kinds import ATTENTION, CONVOLUTION, LINEAR
 from ramify.profile.report import covered_share, flops_of, unknown_ops
 from ramify.profile.totals import flash_speedup, totals

@@ -64,12 +64,12 @@ def attention_kind(shape: AttentionShape, caller: Caller, num_frames: int | None
         num_frames: of the video; a self-attention of that length, of many sequences at once, is
             temporal even where no name says so.
     """
-    if shape.is_causal and shape.q_len > 1:
-        return kinds.PREFILL
     if caller.context_len == shape.kv_len:
         return kinds.CROSS
     if any(name in caller.path for name in TEMPORAL_NAMES):
         return kinds.TEMPORAL
+    if shape.is_causal and shape.q_len > 1:
+        return kinds.PREFILL
     if num_frames is not None and 1 < num_frames == shape.q_len < shape.batch:
         return kinds.TEMPORAL
     if shape.q_len == 1:

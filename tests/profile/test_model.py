@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ramify.core.errors import ConfigError, InputError
-from ramify.profile.characterise import characterise
+from ramify.profile.model import characterise
 from ramify.profile.operators import kinds
 from ramify.profile.report import covered_share, flops_of
 from ramify.profile.sequence import length_trace
