@@ -246,6 +246,9 @@ class SoakEngineFlags(EngineFlags):
     max_rows: int | None = field(
         default=64, metadata={"help": "rows a step may hold beside its decodes"}
     )
+    run_ahead: bool = field(
+        default=True, metadata={"help": "launch decode steps before the last tokens are read"}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

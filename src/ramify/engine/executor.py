@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import nullcontext
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ramify.attention import TreeAttention
+from ramify.core.errors import ConfigError, expected_got
 from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import DecodeLoop, Draws
 from ramify.engine.device_clock import DeviceClock
@@ -29,6 +31,8 @@ class Executor:
     Attributes:
         loop: can run decode steps ahead of the host; None: every step is waited for.
         pool_s: seconds that making the pool took.
+
+    Raises ConfigError when there is no memory for the pool.
     """
 
     def __init__(
@@ -50,8 +54,7 @@ class Executor:
         shape = (config.num_layers, num_slots + 1, config.num_kv_heads, config.head_dim)
         watch = Stopwatch(self.device)
         self._kv_dtype = FP8 if fp8_kv else weight.dtype
-        self._k_pool = torch.zeros(shape, dtype=self._kv_dtype, device=self.device)
-        self._v_pool = torch.zeros(shape, dtype=self._kv_dtype, device=self.device)
+        self._k_pool, self._v_pool = self._make_pool(shape), self._make_pool(shape)
         self.pool_s = watch.lap()
         self._scales = kv_scales(model) if fp8_kv else None
         self._method, self._backend = method, backend
@@ -59,6 +62,15 @@ class Executor:
         self.method_in_use = method
         self.attention_s = 0.0
         self._clock: DeviceClock | None = None
+
+    def _make_pool(self, shape: tuple[int, ...]) -> Tensor:
+        try:
+            return torch.zeros(shape, dtype=self._kv_dtype, device=self.device)
+        except RuntimeError as error:  # out of memory, which has no type of its own on a CPU
+            pool_gib = 2 * math.prod(shape) * self._kv_dtype.itemsize / 2**30
+            got = f"{self.scratch_slot} (a KV pool of {pool_gib:.2f} GiB)"
+            wanted = f"a number that the memory of {self.device} has room for"
+            raise ConfigError(expected_got("num_slots", wanted, got)) from error
 
     def open_attention(self) -> TreeAttention:
         """An attention operator for the model's heads, with plans of its own."""

@@ -95,7 +95,7 @@ def check_logprob(value: float) -> None:
     _expect("log-probability", math.isfinite(value) and value <= MOST_ABOVE_ZERO, value)
 
 
-def check_usage(usage: Usage, prompt_tokens: int, *, has_finished: bool) -> None:
+def check_usage(usage: Usage, prompt_tokens: int) -> None:
     """Raise IntegrityError unless a request's counters can be true."""
     _expect("prompt_tokens", usage.prompt_tokens == prompt_tokens, usage)
     _expect("cached_tokens", 0 <= usage.cached_tokens <= prompt_tokens, usage)
@@ -105,10 +105,8 @@ def check_usage(usage: Usage, prompt_tokens: int, *, has_finished: bool) -> None
     slack = usage.kv_bytes_per_branch * 1e-6 + usage.steps + usage.computed_tokens
     _expect("kv_bytes_read", 0 <= usage.kv_bytes_read <= usage.kv_bytes_per_branch + slack, usage)
     _expect("queue_s", 0.0 <= usage.queue_s <= usage.total_s, usage)
-    if has_finished:
-        _expect("steps of a finished request", usage.steps > 0, usage)
-        first_s = usage.first_token_s
-        _expect("first_token_s", first_s is None or first_s <= usage.total_s, usage)
+    first_s = usage.first_token_s
+    _expect("first_token_s", first_s is None or first_s <= usage.total_s, usage)
 
 
 def _expect(name: str, is_true: bool, got: object) -> None:

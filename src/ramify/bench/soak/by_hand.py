@@ -66,7 +66,7 @@ class ByHand(Job):
 
     def check(self, tally: Tally) -> list[Branch]:
         usage = self._nodes[0].usage
-        check_usage(usage, len(self._prompt), has_finished=False)
+        check_usage(usage, len(self._prompt))
         tally.count(usage)
         found = (branch_of_node(node, params) for node, params in self._grown)
         return [branch for branch in found if branch is not None]

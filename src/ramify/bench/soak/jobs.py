@@ -113,8 +113,7 @@ class Submitted(Job):
         tally.count(request.usage)
         if request.error is not None:
             tally.errors[type(request.error).__name__] += 1
-        has_finished = request.finish is not None
-        check_usage(request.usage, len(self._prompt), has_finished=has_finished)
+        check_usage(request.usage, len(self._prompt))
         sampled = sum(len(node.token_ids) for node in request.tree if node.parent is not None)
         if sampled != request.usage.generated_tokens:
             raise IntegrityError(
@@ -203,7 +202,7 @@ class Batch(Job):
         for output, params in zip(self._outputs or (), self._params, strict=True):
             if output.error is not None:
                 raise IntegrityError(expected_got("error of a request", None, output.error))
-            check_usage(output.usage, len(output.prompt_token_ids), has_finished=True)
+            check_usage(output.usage, len(output.prompt_token_ids))
             tally.count(output.usage)
             branches += branches_of_output(output, params)
         return branches

@@ -112,7 +112,7 @@ class _Runner:
         return None
 
     def _measure_memory(self) -> None:
-        gpu = torch.cuda.memory_allocated() if self._engine.executor.device.type == "cuda" else 0
+        gpu = torch.cuda.memory_allocated() if self._run.llm.config.device.startswith("cuda") else 0
         self._memory = _resident_bytes() / MIB, gpu / MIB
         if self._rounds == 1:
             self._memory_begin = self._memory

@@ -1,4 +1,4 @@
-"""Notices an engine that stands still or runs without end, and interrupts the main thread."""
+"""Notices an engine that stands still, and interrupts the main thread."""
 
 from __future__ import annotations
 
