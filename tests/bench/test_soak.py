@@ -119,6 +119,20 @@ def test_an_engine_that_stands_still_is_interrupted(
     assert report.violation is not None and "no step for 1 s" in report.violation
 
 
+def test_an_engine_without_end_is_interrupted(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are counted, and nothing comes of them."""
+    llm = make_llm(model)
+
+    def step(*, is_watched: bool = False) -> bool:
+        llm.engine.num_steps += 1
+        return True
+
+    monkeypatch.setattr(llm.engine, "step", step)
+    monkeypatch.setattr("ramify.bench.soak.run.MOST_STEPS", 1000)
+    report = run(llm, rounds=1)
+    assert report.violation is not None and "no end of steps" in report.violation
+
+
 def test_a_round_can_be_repeated(model: Path) -> None:
     """The same requests from its number alone, whatever ran before."""
     whole = run(make_llm(model), rounds=3, seed=5)

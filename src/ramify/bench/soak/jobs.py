@@ -1,32 +1,18 @@
-"""What runs side by side: requests that start, go on while others do, and end or are cut short.
-
-A job is drawn whole before it starts, so that a round can be repeated from its number.
-"""
+"""What runs side by side: requests that start, go on while others do, and end or are cut short."""
 
 from __future__ import annotations
 
-import itertools
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any
 
 from ramify import LLM
 from ramify.bench.soak.branch import Branch, branches_of, branches_of_output, check_usage
-from ramify.bench.soak.draws import Draws
 from ramify.bench.soak.tally import Tally
-from ramify.core.errors import IntegrityError, OutOfSlots, RequestAborted, expected_got
+from ramify.core.errors import IntegrityError, RequestAborted, expected_got
+from ramify.core.outputs import RequestOutput
 from ramify.core.params import BeamSearchParams, SamplingParams
 from ramify.engine import Stream
 from ramify.engine.request import Request
-from ramify.search import BeamSearch, BestOfN, Budget, Controller, Sample, TreeOfThoughts, Value
-
-OUTGROWING = 24
-"""Tokens a request asks for whose prompt leaves the pool at most half as many."""
-
-
-class ScorerFailed(Exception):
-    """Raised by a scorer on purpose."""
+from ramify.search import BeamSearch, Controller, Sample
 
 
 class Job(ABC):
@@ -188,7 +174,7 @@ class Batch(Job):
 
     def __init__(self, prompts: list[list[int]], params: list[SamplingParams]) -> None:
         self._prompts, self._params = prompts, params
-        self._outputs: list[Any] | None = None
+        self._outputs: list[RequestOutput] | None = None
 
     def start(self, llm: LLM) -> None:
         self._outputs = llm.generate(self._prompts, self._params)
@@ -222,96 +208,3 @@ def check_ending(
     if not is_right:
         wanted = "no error" if expects is None else expects.__name__
         raise IntegrityError(expected_got(f"end of a {kind} request", wanted, repr(error)))
-
-
-# ── making them ──────────────────────────────────────────────────────────────────────────────────
-def sampled(draws: Draws) -> Job:
-    """Plain requests: streamed and watched, streamed and forgotten."""
-    prompt = draws.prompt()
-    params = draws.params(draws.room(prompt), prompt_logprobs=draws.pick([None, None, 0, 2]))
-    patience = draws.pick([None, None, 0, draws.count(1, 5)])
-    return Streamed(prompt, params, patience)
-
-
-def batch(draws: Draws) -> Job:
-    """A blocking call."""
-    prompts = [draws.prompt() for _ in range(draws.count(1, 4))]
-    return Batch(prompts, [draws.params(draws.room(prompt)) for prompt in prompts])
-
-
-def beams(draws: Draws, eos: tuple[int, ...]) -> Job:
-    """A beam search."""
-    prompt = draws.prompt()
-    return Beams(prompt, draws.beam_params(draws.room(prompt)), eos)
-
-
-def best_of_n(draws: Draws) -> Job:
-    """Samples that are ranked by a scorer or by their votes, some within a budget."""
-    prompt = draws.prompt()
-    params = draws.params(draws.room(prompt))
-    budget = draws.pick([None, None, Budget(nodes=2 * params.n)])
-    if draws.chance(0.5):
-        search = BestOfN(params, scorer=_score, budget=budget)
-        return Submitted("best_of_n", search, prompt, params)
-    search = BestOfN(params, select="majority", answer=len, budget=budget)
-    return Submitted("self_consistency", search, prompt, params)
-
-
-def thoughts(draws: Draws) -> Job:
-    """A tree of thoughts, with and without backtracking."""
-    prompt, depth = draws.prompt(), draws.count(1, 4)
-    params = draws.node_params(max(draws.room(prompt) // depth, 1))
-    numbers = itertools.count()
-    search = TreeOfThoughts(
-        params,
-        k=draws.count(1, 3),
-        width=draws.count(1, 3),
-        depth=depth,
-        scorer=_verdict if draws.chance(0.7) else None,
-        budget=Budget(nodes=draws.count(4, 24)) if draws.chance(0.5) else None,
-        backtrack=draws.chance(0.5),
-        # without a tokenizer all texts are equal, and would be copies
-        state=None if draws.has_text else lambda text: next(numbers),
-        heat=0.0,
-    )
-    return Submitted("tot", search, prompt, params)
-
-
-def failing(draws: Draws) -> Job:
-    """A search whose scorer raises when the first sample ends."""
-    prompt = draws.prompt()
-    params = draws.params(draws.room(prompt))
-    search = BestOfN(params, scorer=_fail)
-    return Submitted("failing scorer", search, prompt, params, expects=ScorerFailed)
-
-
-def outgrowing(draws: Draws) -> Job:
-    """A request whose one branch the pool cannot hold."""
-    prompt = draws.tokens(draws.num_slots - draws.count(1, OUTGROWING // 2))
-    params = SamplingParams(max_tokens=OUTGROWING, ignore_eos=True, seed=draws.seed())
-    return Submitted("outgrowing", Sample(params), prompt, params, expects=OutOfSlots)
-
-
-def _score(prompt: str, completion: str) -> float:
-    return (zlib.crc32(completion.encode()) % 100) / 100
-
-
-def _verdict(prompt: str, completion: str) -> Value:
-    score = _score(prompt, completion)
-    return Value(score=score, prune=score < 0.1, solved=score > 0.95)
-
-
-def _fail(prompt: str, completion: str) -> float:
-    raise ScorerFailed
-
-
-def kinds(draws: Draws, eos: tuple[int, ...]) -> Iterator[tuple[float, Any]]:
-    """How often each kind comes, and how to make one."""
-    yield 6.0, sampled
-    yield 1.0, batch
-    yield 2.0, lambda d: beams(d, eos)
-    yield 2.0, best_of_n
-    yield 2.0, thoughts
-    yield 0.5, failing
-    if draws.max_context > draws.num_slots + OUTGROWING:
-        yield 0.3, outgrowing

@@ -25,6 +25,9 @@ PROGRESS_EVERY_S = 10.0
 PATIENCE_S = 120.0
 """Without a step for so long, an engine stands still; compiling kernels takes part of it."""
 
+MOST_STEPS = 50_000
+"""Of a round; they take some thousands."""
+
 MIB = 2**20
 LEAST_SLOTS = 90
 
@@ -101,7 +104,7 @@ class _Runner:
         """Run a round; returns what was wrong with it."""
         run = self._run
         try:
-            with Watchdog(self._engine, PATIENCE_S) as watchdog:
+            with Watchdog(self._engine, patience_s=PATIENCE_S, most_steps=MOST_STEPS) as watchdog:
                 Round(run.llm, run.seed, number, self._tally, self._recheck).run()
         except KeyboardInterrupt:
             if watchdog.reason is None:

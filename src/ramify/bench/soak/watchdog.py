@@ -1,4 +1,4 @@
-"""Notices an engine that stands still, and interrupts the main thread."""
+"""Notices an engine that stands still or runs without end, and interrupts the main thread."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ class Watchdog:
 
     Args:
         patience_s: seconds without a step after which the engine stands still.
+        most_steps: steps after which it is going round in circles.
     """
 
-    def __init__(self, engine: Engine, patience_s: float) -> None:
+    def __init__(self, engine: Engine, *, patience_s: float, most_steps: int) -> None:
         self.reason: str | None = None
         self._engine = engine
         self._patience_s = patience_s
+        self._last_step = engine.num_steps + most_steps
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -46,5 +48,8 @@ class Watchdog:
             seen = now
             if still_s >= self._patience_s:
                 self.reason = f"no step for {self._patience_s:.0f} s"
+            elif now > self._last_step:
+                self.reason = "no end of steps"
+            if self.reason is not None:
                 _thread.interrupt_main()
                 return
