@@ -87,9 +87,9 @@ def test_the_second_group_avoids_what_the_first_took() -> None:
 
 
 def test_penalties_count_every_earlier_beam() -> None:
-    """Third group: 'a' and 'b' lose 2 and 0; 'c' is free. 0.6 / e^2 < 0.1 and 0.3 / e > 0.1."""
+    """Third group, after a and b: 0.6 / e, 0.3 / e, 0.1: 'a' again; with e ** 2, 'c' leads."""
     run = run_groups(table_model(TABLE), 3, 1.0, beam_width=3, max_tokens=1, length_penalty=0.0)
-    assert [text for text, _ in scores(run)] == ["a", "b", "b"]
+    assert [text for text, _ in scores(run)] == ["a", "a", "b"]
     run = run_groups(table_model(TABLE), 3, 2.0, beam_width=3, max_tokens=1, length_penalty=0.0)
     assert [text for text, _ in scores(run)] == ["a", "b", "c"]
 

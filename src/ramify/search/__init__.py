@@ -28,6 +28,7 @@ from ramify.search.controller import (
 from ramify.search.depth_first import DepthFirst
 from ramify.search.diverse_beam import DiverseBeamSearch
 from ramify.search.dvts import DiverseVerifierTreeSearch
+from ramify.search.graph_of_thoughts import GraphOfThoughts, Plan
 from ramify.search.http_scorer import HttpScorer
 from ramify.search.mcts import MonteCarloTreeSearch
 from ramify.search.particle_filter import ParticleFilter
@@ -54,6 +55,7 @@ __all__ = [
     "DepthFirst",
     "DiverseBeamSearch",
     "DiverseVerifierTreeSearch",
+    "GraphOfThoughts",
     "MonteCarloTreeSearch",
     "ParticleFilter",
     "Rebase",
@@ -62,6 +64,7 @@ __all__ = [
     "TreeOfThoughts",
     "make_controller",
     "Budget",
+    "Plan",
     "Judge",
     "AnyScorer",
     "Scorer",

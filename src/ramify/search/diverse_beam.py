@@ -1,9 +1,9 @@
 """Diverse beam search (Vijayakumar et al., AAAI 2018) with the Hamming penalty.
 
 The beams are split into groups. At each step the groups choose one after the other; a token loses
-`diversity_penalty` for every beam of an earlier group that chose it at this step; end tokens lose
-nothing. Within a group it is beam search as in `beam.py`. Penalties only steer the choice: finished
-beams are ranked by their log-probability and length.
+`diversity_penalty` for every beam of an earlier group that chose it at this step, but for end
+tokens, which lose nothing. Within a group it is beam search as in `beam.py`. Penalties only steer
+the choice: finished beams are ranked by their log-probability and length.
 """
 
 from __future__ import annotations

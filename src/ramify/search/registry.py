@@ -14,6 +14,7 @@ from ramify.search.controller import Controller
 from ramify.search.depth_first import DepthFirst
 from ramify.search.diverse_beam import DiverseBeamSearch
 from ramify.search.dvts import DiverseVerifierTreeSearch
+from ramify.search.graph_of_thoughts import GraphOfThoughts
 from ramify.search.mcts import MonteCarloTreeSearch
 from ramify.search.particle_filter import ParticleFilter
 from ramify.search.rebase import Rebase
@@ -33,6 +34,7 @@ ALGORITHMS: dict[str, Callable[..., Controller]] = {
     "rebase": Rebase,
     "mcts": MonteCarloTreeSearch,
     "smc": ParticleFilter,
+    "got": GraphOfThoughts,
     "replay": Replay,
 }
 

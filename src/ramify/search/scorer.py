@@ -49,20 +49,24 @@ class NodeScorer:
 AnyScorer: TypeAlias = Scorer | BatchScorer | NodeScorer
 
 
-def values_of(scorer: AnyScorer, tree: TreeView, nodes: Sequence[int]) -> list[Value]:
+def values_of(
+    scorer: AnyScorer, tree: TreeView, nodes: Sequence[int], *, prompt_node: int | None = None
+) -> list[Value]:
     """What a scorer of any kind says of the paths to `nodes`, in their order.
 
-    Raises InputError for a verdict that is no number, or another count of them than of nodes.
+    The prompt ends with `prompt_node`, by default the root. Raises InputError for a verdict that is
+    no number, or another count of them than of nodes.
     """
-    prompt = tree[tree.root].text
+    above = "" if prompt_node is None else tree.completion_text(prompt_node)
+    prompt = tree[tree.root].text + above
+    texts = [tree.completion_text(node)[len(above) :] for node in nodes]
     verdicts: Sequence[Value | float]
     if isinstance(scorer, NodeScorer):
         verdicts = [scorer.function(tree, node) for node in nodes]
     elif isinstance(scorer, BatchScorer):
-        texts = [tree.completion_text(node) for node in nodes]
         verdicts = scorer.score_batch(prompt, texts) if texts else []
     else:
-        verdicts = [scorer(prompt, tree.completion_text(node)) for node in nodes]
+        verdicts = [scorer(prompt, text) for text in texts]
     if len(verdicts) != len(nodes):
         raise InputError(expected_got("scorer", f"{len(nodes)} verdicts", len(verdicts)))
     return [as_value(verdict) for verdict in verdicts]
