@@ -91,7 +91,8 @@ def test_cancelled_at_any_step_nothing_leaks(
             break
         llm.engine.abort(request)
         llm.engine.settle()
-        assert isinstance(request.error, RequestAborted)
+        # steps that ran ahead are written down first, and may have brought the end
+        assert request.finish is not None or isinstance(request.error, RequestAborted)
         llm.engine.cache.check_integrity()
         assert llm.engine.cache.available == llm.engine.limits.num_slots
         steps += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ramify.zoo import PROBLEMS
-from ramify.zoo.steps import STEPS, checker_scorer, state_of
+from ramify.zoo.steps import STEPS, SortPlan, check_part, checker_scorer, state_of
 from ramify.zoo.tasks import TASKS, Problem, load_problems
 
 PUZZLE = Problem(task="puzzle", prompt="puzzle 4 7 8 2 -> 24\n")
@@ -20,6 +20,15 @@ def test_reference_answers_are_recognised(task):
     for problem in load_problems(PROBLEMS[task]):
         value = checker_scorer(problem)(problem.prompt, problem.answer)
         assert value.solved and not value.prune
+
+
+def test_a_plan_splits_digits_and_merges_in_the_words_of_the_tasks():
+    plan = SortPlan(digits="3 1 2 9 0".split(), part_digits=2)
+    assert plan.parts == ["sort 3 1\n", "sort 2 9\n", "sort 0\n"]
+    assert plan.merge("1 3\n", "2 9\n") == "merge 1 3 | 2 9\n"
+    assert check_part("merge 1 3 | 2 9\n", "1 2 3 9\n").solved
+    wrong = check_part("sort 3 1\n", "3 1\n")
+    assert not wrong.solved and wrong.score < 1
 
 
 def test_beginnings_of_answers_are_never_cut():

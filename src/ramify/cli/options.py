@@ -47,7 +47,7 @@ class RunOptions(JsonFlag):
         default=None,
         metadata={
             "help": "tot, tot_dfs, dvts, rebase, mcts, smc, best_of_n, self_consistency, beam, "
-            "diverse_beam or sample; default tot for tasks, best_of_n for prompts"
+            "diverse_beam, sample or got (sort only); default tot for tasks, best_of_n for prompts"
         },
     )
     k: tuple[int, ...] | None = field(

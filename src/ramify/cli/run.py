@@ -50,7 +50,7 @@ def execute(options: RunOptions, out: Output) -> int:
     for index, (job, search) in enumerate(zip(jobs, searches, strict=True)):
         title = f"[{index + 1}/{len(jobs)}] {_name(job)} by {search.algorithm}"
         with LiveTree(out, title, height=options.height) as live:
-            result = _search(llm, job, search, options.seed, live)
+            result = _search(llm, search, options.seed, live)
         solved = Solved(
             job=job, algorithm=search.algorithm, result=result, verdict=_verdict(job, result)
         )
@@ -74,15 +74,29 @@ def execute(options: RunOptions, out: Output) -> int:
     return 0
 
 
-def _search(llm: LLM, job: Job, search: Search, seed: int, live: LiveTree) -> SearchResult:
+def _search(llm: LLM, search: Search, seed: int, live: LiveTree) -> SearchResult:
+    prompt = _begin_of_text(llm) if search.prompt is None else search.prompt
     result = llm.search(
-        job.prompt, search.algorithm, seed=seed, on_step=live.on_step, **search.arguments
+        prompt, search.algorithm, seed=seed, on_step=live.on_step, **search.arguments
     )
     if search.algorithm in ("beam", "diverse_beam"):
         # a beam is made of appended tokens, among them the one that ends it
         for beam in result.outputs:
             beam.text = llm.engine.live.codec.decode(beam.token_ids, skip_special_tokens=True)
+    if search.algorithm == "got":
+        # an output begins with the line that asks for it
+        for output in result.outputs:
+            output.text = output.text.partition("\n")[2]
     return result
+
+
+def _begin_of_text(llm: LLM) -> list[int]:
+    """The token that all texts of the model begin with."""
+    token = getattr(llm.engine.live.codec.tokenizer, "bos_token_id", None)
+    if token is None:
+        wanted = "a tokenizer with a begin-of-text token for algorithm got"
+        raise InputError(expected_got("model", wanted, "none"))
+    return [token]
 
 
 def _without_unknown_judge(search: Search, llm: LLM, out: Output) -> Search:

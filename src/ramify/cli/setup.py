@@ -11,7 +11,15 @@ from ramify.cli.problems import Job
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import BeamSearchParams, SamplingParams
 from ramify.search.budget import Budget
-from ramify.zoo.steps import SIZES, STEPS, Steps, checker_scorer, search_options
+from ramify.zoo.steps import (
+    SIZES,
+    STEPS,
+    SortPlan,
+    Steps,
+    check_part,
+    checker_scorer,
+    search_options,
+)
 from ramify.zoo.tasks import get_task
 
 T = TypeVar("T")
@@ -23,6 +31,7 @@ ALGORITHMS = (
     "self_consistency",
     "beam",
     "diverse_beam",
+    "got",
     "sample",
 )
 
@@ -31,12 +40,14 @@ PLAIN_STEPS = Steps(max_tokens=32, depth=4, k=4, width=3, temperature=0.8)
 PLAIN_MAX_TOKENS = 64
 SAMPLES = 8
 SIMULATIONS = 16
+GRAPH_K = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """One call of `LLM.search`."""
+    """One call of `LLM.search`; without a prompt it begins where texts begin."""
 
+    prompt: str | None
     algorithm: str
     arguments: dict[str, Any]
 
@@ -47,20 +58,23 @@ def search_of(job: Job, options: RunOptions) -> Search:
     if algorithm not in ALGORITHMS:
         raise InputError(expected_got("algorithm", f"one of {', '.join(ALGORITHMS)}", algorithm))
     make = _thoughts if algorithm in STEP_SEARCHES else _samples
-    make = {"beam": _beam, "diverse_beam": _diverse_beam}.get(algorithm, make)
-    return Search(algorithm=algorithm, arguments={**make(job, options, algorithm)})
+    own = {"beam": _beam, "diverse_beam": _diverse_beam, "got": _graph}
+    arguments = own.get(algorithm, make)(job, options, algorithm)
+    # a graph's prompts are those of its parts, with nothing before them
+    prompt = None if algorithm == "got" else job.prompt
+    return Search(algorithm=algorithm, prompt=prompt, arguments=arguments)
 
 
 def _thoughts(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
     """A search over steps; every flag that the algorithm knows goes before its default."""
     steps = PLAIN_STEPS if job.problem is None else STEPS[job.problem.task]
+    if options.no_judge:
+        steps = replace(steps, judge=None)
     arguments = search_options(algorithm, steps, job.problem, seed=options.seed)
     k = options.k if algorithm == "tot" or options.k is None else options.k[0]
     for name, said in (("k", k), ("width", options.width), ("depth", options.depth)):
         if name in arguments and said is not None:
             arguments[name] = said
-    if options.no_judge:
-        arguments["judge"] = None
     arguments["params"] = _override(arguments["params"], options)
     budget = _budget(_said(options.budget_tokens, steps.budget_tokens))
     if algorithm == "mcts" and budget is None:
@@ -77,6 +91,21 @@ def _diverse_beam(job: Job, options: RunOptions, algorithm: str) -> dict[str, An
     """Every beam a group of its own, which is as diverse as it gets."""
     arguments = _beam(job, options, algorithm)
     return {**arguments, "num_groups": arguments["params"].beam_width}
+
+
+def _graph(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
+    """Sorting by parts: the one task whose parts the bundled model can solve and merge."""
+    if job.problem is None or job.problem.task != "sort":
+        got = "a prompt" if job.problem is None else repr(job.problem.task)
+        raise InputError(expected_got("task of algorithm got", "sort", got))
+    base = SamplingParams(max_tokens=_max_tokens(job), seed=options.seed)
+    return {
+        "params": _override(base, options),
+        "plan": SortPlan(digits=job.problem.prompt.split()[1:]),
+        "scorer": check_part,
+        "k": options.k[0] if options.k else GRAPH_K,
+        "budget": _budget(options.budget_tokens),
+    }
 
 
 def _samples(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:

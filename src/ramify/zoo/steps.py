@@ -8,7 +8,7 @@ can still be reached, with the question it was trained on.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,13 +65,16 @@ STEPS: dict[str, Steps] = {
 
 
 SIZES: dict[str, dict[str, Any]] = {
-    "tot_dfs": {"k": 3},
+    "tot_dfs": {"k": 2},
     "dvts": {"width": 2, "k": 2},
-    "rebase": {"width": 8},
-    "mcts": {"k": 2},
-    "smc": {"width": 8},
+    "rebase": {"width": 3},
+    "mcts": {"k": 1, "exploration": 0.1, "widening": 0.7},
+    "smc": {"width": 4},
 }
 """How wide each search over steps is on every family; a tree of thoughts is told by `Steps`."""
+
+JUDGE_THRESHOLD = 0.3
+"""Depth first, a step that the judge believes in less is not followed."""
 
 
 def search_options(
@@ -79,6 +82,8 @@ def search_options(
 ) -> dict[str, Any]:
     """The arguments of a search over steps, but for its budget; without a problem none checks."""
     sizes = {"k": steps.k, "width": steps.width} if algorithm == "tot" else SIZES[algorithm]
+    if algorithm == "tot_dfs" and steps.judge is not None:
+        sizes = {**sizes, "threshold": JUDGE_THRESHOLD}
     return {
         "params": steps.params(seed=seed),
         "depth": steps.depth,
@@ -87,6 +92,34 @@ def search_options(
         "state": None if problem is None else state_of(problem),
         **sizes,
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SortPlan:
+    """Sorting as a graph of thoughts: parts of at most `part_digits` digits, merged in pairs.
+
+    The prompts are those of the families `sort` and `merge`; nothing stands before them.
+    """
+
+    digits: Sequence[str]
+    part_digits: int = 8
+
+    @property
+    def parts(self) -> list[str]:
+        """A prompt for each part, in the order of the digits."""
+        begins = range(0, len(self.digits), self.part_digits)
+        return [f"sort {' '.join(self.digits[at : at + self.part_digits])}\n" for at in begins]
+
+    def merge(self, left: str, right: str) -> str:
+        """The prompt that merges two sorted parts."""
+        return f"merge {left.strip()} | {right.strip()}\n"
+
+
+def check_part(prompt: str, completion: str) -> Value:
+    """The checker's verdict on a part of a `SortPlan`, from the prompt alone."""
+    task = prompt.split(maxsplit=1)[0]
+    verdict = get_task(task).check(Problem(task=task, prompt=prompt), completion)
+    return Value(score=verdict.score, solved=verdict.solved)
 
 
 def checker_scorer(problem: Problem) -> Scorer:
