@@ -55,3 +55,11 @@ def test_what_fails_is_named_and_the_rest_of_the_suite_stays(capsys, monkeypatch
 )
 def test_bad_input(fails, argv, message):
     assert message in fails("profile", *argv)
+
+
+def test_measured_on_this_machine(capsys, bytes_model):
+    argv = ["profile", "model", bytes_model, *SMALL, "--measure", "both", "--repeats", "2"]
+    assert main([*argv, "--hardware", "cpu", "--component", "prefill"]) == 0
+    printed = capsys.readouterr().out
+    assert "measured: prefill, flash" in printed and "measured: prefill, naive" in printed
+    assert "by the clock" in printed and "decode" not in printed

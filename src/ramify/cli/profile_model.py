@@ -12,20 +12,31 @@ from ramify.cli.profile_tables import (
     component_table,
     kind_table,
     length_table,
+    measured_note,
+    measured_table,
     notes,
     sweep_table,
 )
 from ramify.core.errors import InputError, expected_got
+from ramify.profile.measure import MeasureSettings
 from ramify.profile.model import characterise
 from ramify.profile.page import save_page
-from ramify.profile.report import Report, SweepPoint, covered_share, save_report, unknown_ops
+from ramify.profile.report import (
+    Report,
+    SweepPoint,
+    covered_share,
+    measurements,
+    save_report,
+    unknown_ops,
+)
+from ramify.profile.roofline import ATTENTIONS
 from ramify.profile.sequence import length_trace, sweep
 
 
 def execute(options: ProfileModelOptions, out: Output) -> int:
     """Characterise, print, write. Raises InputError and ConfigError as `characterise` does."""
     sizes = parse_sizes(options.size)
-    report = _run(options, sizes, options.batch)
+    report = _run(options, sizes, options.batch, _measuring(options))
     if options.sweep:
         report = replace(report, sweep=_sweep(options, sizes))
     _say(report, out, with_trace=options.trace_lengths)
@@ -56,7 +67,19 @@ def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
     return sizes
 
 
-def _run(options: ProfileModelOptions, sizes: dict[str, int], batch: int) -> Report:
+def _measuring(options: ProfileModelOptions) -> MeasureSettings | None:
+    if options.measure == "no":
+        return None
+    attentions = ATTENTIONS if options.measure == "both" else (options.measure,)
+    return MeasureSettings(device=options.device, attentions=attentions, repeats=options.repeats)
+
+
+def _run(
+    options: ProfileModelOptions,
+    sizes: dict[str, int],
+    batch: int,
+    measured: MeasureSettings | None = None,
+) -> Report:
     return characterise(
         Path(options.target) if Path(options.target).is_dir() else options.target,
         hardware=options.hardware,
@@ -64,6 +87,8 @@ def _run(options: ProfileModelOptions, sizes: dict[str, int], batch: int) -> Rep
         cfg=False if options.no_guidance else None,
         batch=batch,
         sizes=sizes,
+        only=options.component or None,
+        measured=measured,
     )
 
 
@@ -91,6 +116,13 @@ def _say(report: Report, out: Output, *, with_trace: bool) -> None:
         out.say(length_table(report.main))
         if with_trace:
             out.say("trace: " + " ".join(map(str, length_trace(report.main))))
+    for name, parts, measured in measurements(report):
+        out.say()
+        if measured.error is not None:
+            out.warn(f"{name}, {measured.attention} attention: {measured.error}")
+            continue
+        out.say(measured_table(name, parts, measured))
+        out.say(measured_note(measured))
     if report.sweep:
         out.say()
         out.say(sweep_table(report.sweep))

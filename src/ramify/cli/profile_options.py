@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -48,6 +49,18 @@ class ProfileModelOptions(JsonFlag):
     )
     sweep: tuple[str, ...] = field(
         default=(), metadata={"help": "a size and its values: side 256 512 1024, or batch 1 2 4"}
+    )
+    measure: Literal["no", "flash", "naive", "both"] = field(
+        default="no",
+        metadata={
+            "help": "also run it with random weights and time it: attention as torch "
+            "chooses, by its math backend, or both"
+        },
+    )
+    device: str = field(default="cpu", metadata={"help": "where it is measured: cpu or cuda"})
+    repeats: int = field(default=5, metadata={"help": "measured runs"})
+    component: tuple[str, ...] = field(
+        default=(), metadata={"help": "only these components; default all"}
     )
     trace_lengths: bool = field(
         default=False, metadata={"help": "also list the sequence length of every attention"}

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from ramify.cli.output import Output
 from ramify.cli.profile_options import ProfileSuiteOptions
-from ramify.cli.profile_tables import percent
 from ramify.core.errors import RamifyError
 from ramify.profile.model import characterise
 from ramify.profile.operators.kinds import ATTENTION, CONVOLUTION, ELEMENTWISE, LINEAR
@@ -37,7 +36,10 @@ def execute(options: ProfileSuiteOptions, out: Output) -> int:
         if options.output is not None:
             _save(reports[-1], options.output)
     out.say(_table(reports))
-    out.say("one generation: every component with its steps and guidance; shares of flash time")
+    out.say(
+        "one generation: every component with its steps and guidance; naive: times as long as with "
+        "flash attention; shares of the time with flash attention"
+    )
     out.document({"rows": [_row(report) for report in reports], "failed": failed})
     return 1 if failed else 0
 
@@ -73,7 +75,7 @@ def _row(report: Report) -> dict[str, Any]:
 def _table(reports: Sequence[Report]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("preset")
-    columns = "main|B params|TFLOP|flash s|naive/flash|conv|linear|attention|elementwise|covered"
+    columns = "main|params B|TFLOP|flash s|naive|conv|linear|attn|elem|cover"
     for name in columns.split("|"):
         table.add_column(name, justify="right")
     for row in map(_row, reports):
@@ -82,9 +84,9 @@ def _table(reports: Sequence[Report]) -> Table:
             row["name"],
             row["main"],
             f"{row['num_params'] / 1e9:.3f}",
-            f"{row['flops'] / 1e12:.1f}",
-            f"{row['flash_s']:.3f}",
-            f"{row['flash_speedup']:.2f}",
-            *map(percent, shares),
+            f"{row['flops'] / 1e12:.4g}",
+            f"{row['flash_s']:.3g}",
+            f"x{row['flash_speedup']:.2f}",
+            *(f"{100 * share:.0f} %" for share in shares),
         )
     return table

@@ -7,9 +7,16 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from ramify.profile.operators.kinds import TEMPORAL, is_attention
-from ramify.profile.report import ComponentReport, Report, SweepPoint, covered_share, unknown_ops
+from ramify.profile.report import (
+    ComponentReport,
+    Measured,
+    Report,
+    SweepPoint,
+    covered_share,
+    unknown_ops,
+)
 from ramify.profile.sequence import crossover, length_histogram, length_range, similarity_bytes
-from ramify.profile.totals import Total, flash_speedup, intensity, overall, totals
+from ramify.profile.totals import Total, efficiency, flash_speedup, intensity, overall, totals
 
 TERA, GIGA, MILLI = 1e12, 1e9, 1e-3
 
@@ -68,6 +75,34 @@ def length_table(part: ComponentReport) -> Table:
             percent(entry.flops_share),
         )
     return table
+
+
+def measured_table(name: str, parts: Sequence[ComponentReport], measured: Measured) -> Table:
+    """Device time of a measured pass by kind, and the part of it that is the least time."""
+    first = f"measured: {name}, {measured.attention}"
+    table = _table(first, "ms|share|lowest|highest|least over measured")
+    of_least = efficiency(parts, measured)
+    total = sum(entry.seconds for entry in measured.kinds)
+    for entry in measured.kinds:
+        table.add_row(
+            entry.kind,
+            f"{entry.seconds / MILLI:.3f}",
+            percent(entry.seconds, total),
+            f"{entry.low_s / MILLI:.3f}",
+            f"{entry.high_s / MILLI:.3f}",
+            percent(of_least.get(entry.kind, 0.0)),
+        )
+    return table
+
+
+def measured_note(measured: Measured) -> str:
+    """The clock's word on a measured pass."""
+    bound = "; the GPU waits for the host" if measured.is_launch_bound else ""
+    return (
+        f"{measured.wall_s / MILLI:.2f} ms by the clock ({measured.wall_low_s / MILLI:.2f} to "
+        f"{measured.wall_high_s / MILLI:.2f}, {measured.repeats} runs) on {measured.device}, "
+        f"{percent(measured.busy_share)} of it by kind{bound}"
+    )
 
 
 def sweep_table(points: Sequence[SweepPoint]) -> Table:

@@ -8,6 +8,8 @@ FLOPs, causal attention counts dense, and a step with guidance is a pass of twic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ import torch
 
 from ramify.core.errors import InputError, expected_got
 from ramify.profile.hardware import Hardware, find_hardware
+from ramify.profile.measure import MeasureSettings, failed, measure
 from ramify.profile.operators.record import OpRecord
 from ramify.profile.operators.recorder import Recorder
-from ramify.profile.presets.build import build_module
+from ramify.profile.presets.build import build_module, fill_weights
 from ramify.profile.presets.directory import load_directory
 from ramify.profile.presets.expressions import evaluate
 from ramify.profile.presets.inputs import make_inputs
@@ -44,6 +47,7 @@ def characterise(
     sizes: Mapping[str, int] | None = None,
     dtype: torch.dtype = torch.bfloat16,
     only: Sequence[str] | None = None,
+    measured: MeasureSettings | None = None,
 ) -> Report:
     """Record the operators of a model and bound their times.
 
@@ -57,6 +61,8 @@ def characterise(
             classifier-free guidance, samples at once, and sizes by name.
         dtype: that a preset or directory is built in.
         only: names of the components to run; default all.
+        measured: also run everything for real, with random weights, and time it; a module or
+            pipeline must be on the settings' device. Default: only bounds.
     Raises:
         InputError: an unknown preset, machine, component or size, or a library that is missing.
         ConfigError: a config or size that the model does not take.
@@ -66,8 +72,8 @@ def characterise(
         preset = _preset(target)
         changed = {"steps": steps, "guidance": cfg}
         settings = {key: value for key, value in changed.items() if value is not None}
-        return _of_preset(preset, machine, settings, batch, sizes or {}, dtype, only)
-    return _of_object(target, inputs, machine)
+        return _of_preset(preset, machine, settings, batch, sizes or {}, dtype, only, measured)
+    return _of_object(target, inputs, machine, measured)
 
 
 def _preset(target: str | Path) -> Preset:
@@ -84,6 +90,7 @@ def _of_preset(
     sizes: Mapping[str, int],
     dtype: torch.dtype,
     only: Sequence[str] | None,
+    measured: MeasureSettings | None,
 ) -> Report:
     steps, guidance = settings.get("steps", preset.steps), settings.get("guidance", preset.guidance)
     if min([steps, batch, *sizes.values()]) < 1:
@@ -106,7 +113,9 @@ def _of_preset(
         steps=steps,
         guidance=guidance,
         hardware=machine,
-        components=tuple(_component(spec, names, guidance, machine, dtype) for spec in parts),
+        components=tuple(
+            _component(spec, names, guidance, machine, dtype, measured) for spec in parts
+        ),
     )
 
 
@@ -127,18 +136,29 @@ def _component(
     guidance: bool,
     machine: Hardware,
     dtype: torch.dtype,
+    measured: MeasureSettings | None,
 ) -> ComponentReport:
     module = build_module(spec.class_path, spec.config, dtype)
     doubled = 2 if guidance and spec.guided else 1
     own = {**names, **spec.sizes, "batch": doubled * evaluate("batch", names)}
     own["config"] = _config(module)
-    arguments = make_inputs(spec.inputs, own, module, dtype)
     frames = evaluate("frames", own) if "frames" in own else None
-    recorder = Recorder({spec.name: module}, frames)
+
+    def prepare() -> Callable[[], Any]:
+        return partial(getattr(module, spec.method), **make_inputs(spec.inputs, own, module, dtype))
+
+    recorder, run = Recorder({spec.name: module}, frames), prepare()
     with recorder.recording():
-        getattr(module, spec.method)(**arguments)
+        run()
     calls = evaluate(spec.calls, own)
-    return _report(spec.name, module, recorder.records, machine, calls, own["batch"])
+    report = _report(spec.name, module, recorder.records, machine, calls, own["batch"])
+    if measured is None:
+        return report
+    try:
+        fill_weights(module, measured.device)
+    except torch.OutOfMemoryError as error:
+        return replace(report, measured=(failed(measured, "flash", error),))
+    return replace(report, measured=measure(prepare, recorder.modules, measured, frames))
 
 
 def _config(module: Any) -> Mapping[str, Any]:
@@ -146,12 +166,20 @@ def _config(module: Any) -> Mapping[str, Any]:
     return config.to_dict() if hasattr(config, "to_dict") else dict(config)
 
 
-def _of_object(target: Any, inputs: Inputs, machine: Hardware) -> Report:
+def _of_object(
+    target: Any, inputs: Inputs, machine: Hardware, measured: MeasureSettings | None
+) -> Report:
     """A module, or a pipeline: what its call runs goes to the component that runs it."""
     modules = _modules(target)
     recorder = Recorder(modules)
+    run = partial(target, **inputs) if isinstance(inputs, Mapping) else partial(target, *inputs)
     with recorder.recording():
-        target(**inputs) if isinstance(inputs, Mapping) else target(*inputs)
+        run()
+    parts = [
+        _report(name, module, records, machine, 1, 1)
+        for name, module in [*modules.items(), ("", torch.nn.Module())]
+        if (records := recorder.within(name))
+    ]
     name = type(target).__name__
     return Report(
         schema_version=SCHEMA_VERSION,
@@ -164,11 +192,8 @@ def _of_object(target: Any, inputs: Inputs, machine: Hardware) -> Report:
         steps=1,
         guidance=False,
         hardware=machine,
-        components=tuple(
-            _report(part, module, records, machine, 1, 1)
-            for part, module in [*modules.items(), ("", torch.nn.Module())]
-            if (records := recorder.within(part))
-        ),
+        components=tuple(parts),
+        measured=() if measured is None else measure(lambda: run, modules, measured),
     )
 
 

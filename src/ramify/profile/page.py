@@ -10,7 +10,14 @@ from html import escape
 from pathlib import Path
 
 from ramify.profile.operators.kinds import KINDS, is_attention
-from ramify.profile.report import Report, covered_share, unknown_ops
+from ramify.profile.report import (
+    ComponentReport,
+    Measured,
+    Report,
+    covered_share,
+    measurements,
+    unknown_ops,
+)
 from ramify.profile.sequence import (
     crossover,
     length_histogram,
@@ -18,7 +25,7 @@ from ramify.profile.sequence import (
     spatial_temporal,
 )
 from ramify.profile.svg import columns, legend, scatter, stacked_bars
-from ramify.profile.totals import overall, totals
+from ramify.profile.totals import efficiency, overall, totals
 
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:820px;margin:2em auto;padding:0 1em;color:#222}
@@ -67,6 +74,8 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
         yield f"Sequence length over one pass of {report.main.name}", _lengths(report)
         yield "How often each sequence length occurs, and its share of FLOPs", _histogram(report)
         yield "Spatial against temporal attention", _video(report)
+    for name, parts, measured in measurements(report):
+        yield f"Measured: {name}, {measured.attention} attention", _measured(parts, measured)
     if report.sweep:
         yield f"One pass of {report.main.name} by {report.sweep[0].size}", _sweep(report)
 
@@ -128,6 +137,29 @@ def _video(report: Report) -> str:
         ("temporal", f"{found.temporal_flops / TERA:.4f}", f"{found.temporal_s * 1e3:.3f}"),
     ]
     return _table(("one pass", "TFLOP", "least ms, flash"), rows)
+
+
+def _measured(parts: Sequence[ComponentReport], measured: Measured) -> str:
+    if measured.error is not None:
+        return f"<p>{escape(measured.error)}</p>"
+    of_least = efficiency(parts, measured)
+    rows = [
+        (
+            entry.kind,
+            f"{entry.seconds * 1e3:.3f}",
+            f"{entry.low_s * 1e3:.3f} to {entry.high_s * 1e3:.3f}",
+            _share(of_least.get(entry.kind, 0.0)),
+        )
+        for entry in measured.kinds
+    ]
+    note = (
+        f"{measured.wall_s * 1e3:.2f} ms by the clock ({measured.wall_low_s * 1e3:.2f} to "
+        f"{measured.wall_high_s * 1e3:.2f}, {measured.repeats} runs) on {measured.device}, "
+        f"{_share(measured.busy_share)} of it by kind."
+    )
+    bound = " The GPU waits for the host." if measured.is_launch_bound else ""
+    header = ("kind", "ms", "lowest to highest", "least over measured")
+    return _table(header, rows) + f"<p>{note}{bound}</p>"
 
 
 def _sweep(report: Report) -> str:

@@ -57,6 +57,32 @@ class AttentionCall:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KindTime:
+    """Device time of one kind in one measured pass: median, lowest and highest of the repeats."""
+
+    kind: str
+    seconds: float
+    low_s: float
+    high_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One pass as it ran on a device, eagerly."""
+
+    device: str
+    attention: str  # flash: as torch chooses; naive: its math backend
+    repeats: int  # 0 where it failed
+    wall_s: float = 0.0  # median, not traced
+    wall_low_s: float = 0.0
+    wall_high_s: float = 0.0
+    busy_share: float = 0.0  # device time by kind, over the wall clock
+    is_launch_bound: bool = False  # a GPU that waits for the host
+    kinds: tuple[KindTime, ...] = ()
+    error: str | None = None  # why there is no measurement
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComponentReport:
     """One pass of a module, and how often a generation runs it."""
 
@@ -67,6 +93,7 @@ class ComponentReport:
     batch: int  # of a pass, guidance included
     groups: tuple[OpGroup, ...]
     attention: tuple[AttentionCall, ...]
+    measured: tuple[Measured, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +123,7 @@ class Report:
     hardware: Hardware
     components: tuple[ComponentReport, ...]
     sweep: tuple[SweepPoint, ...] = ()
+    measured: tuple[Measured, ...] = ()  # of an object in memory, all its components together
 
     @property
     def main(self) -> ComponentReport:
@@ -109,6 +137,15 @@ class Report:
                 return part
         wanted = "one of " + ", ".join(part.name for part in self.components)
         raise InputError(expected_got("component", wanted, repr(name)))
+
+
+def measurements(report: Report) -> list[tuple[str, list[ComponentReport], Measured]]:
+    """Everything that was measured: a name, the parts whose pass it is, the measurement."""
+    found = [
+        (part.name, [part], measured) for part in report.components for measured in part.measured
+    ]
+    whole = [(report.name, list(report.components), measured) for measured in report.measured]
+    return found + whole
 
 
 def flops_of(part: ComponentReport) -> int:

@@ -1,4 +1,4 @@
-"""Sequence length as Generative AI Beyond LLMs (arXiv 2312.14385, section 5) defines it.
+"""Sequence length as Generative AI Beyond LLMs (arXiv 2312.14385) defines it.
 
 In an image or video model the sequence of a self-attention is the pixels, patches or frames it
 attends over, so it changes from layer to layer: a trace over one pass, and a histogram of it.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ramify.profile.operators.kinds import KINDS
-from ramify.profile.report import ComponentReport, Report
+from ramify.profile.report import ComponentReport, Measured, Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,24 @@ def flash_speedup(parts: Sequence[ComponentReport]) -> float:
     """How many times longer everything takes at least when attention writes its matrix out."""
     total = overall(totals(parts).values())
     return total.naive_s / total.flash_s if total.flash_s else 1.0
+
+
+def efficiency(parts: Sequence[ComponentReport], measured: Measured) -> dict[str, float]:
+    """Least time over measured time by kind, of one pass of the parts that were measured.
+
+    Kernels of one kind may hide in another (a product that normalises on its way), so 1 is no
+    strict limit for a kind.
+    """
+    found = totals(parts, once=True)
+    least = {
+        kind: total.naive_s if measured.attention == "naive" else total.flash_s
+        for kind, total in found.items()
+    }
+    return {
+        entry.kind: least.get(entry.kind, 0.0) / entry.seconds
+        for entry in measured.kinds
+        if entry.seconds
+    }
 
 
 def intensity(part: ComponentReport) -> float:

@@ -73,12 +73,12 @@ def spans_by_step(path: Path, *, on_gpu: bool) -> list[list[Span]]:
         if event.get("cat") == "user_annotation" and event["name"] == STEP
     )
     if on_gpu:
-        return _by_range(_launches(events), ranges)
+        return _by_range(launches(events), ranges)
     operators = [(event["ts"], event) for event in events if event.get("cat") == "cpu_op"]
     return [outermost(step) for step in _by_range(operators, ranges)]
 
 
-def _launches(events: Sequence[dict[str, Any]]) -> list[tuple[float | None, dict[str, Any]]]:
+def launches(events: Sequence[dict[str, Any]]) -> list[tuple[float | None, dict[str, Any]]]:
     """What ran on the device, each with the moment of the call that launched it, where known."""
     called = {
         event["args"]["correlation"]: event["ts"]

@@ -48,6 +48,12 @@ def formula_of(func: torch._ops.OpOverload) -> tuple[str, Formula] | None:
     return None
 
 
+def registered_kind(name: str) -> str | None:
+    """The kind of an operator by its name; None where it has no formula of its own."""
+    found = _FORMULAS.get(name)
+    return None if found is None else found[0]
+
+
 def op_name(func: torch._ops.OpOverload) -> str:
     """`aten.convolution` of `aten::convolution.default`; an in-place variant is the operator."""
     namespace, _, name = func._schema.name.partition("::")

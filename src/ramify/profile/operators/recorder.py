@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.profiler import record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -43,14 +44,19 @@ class Recorder:
 
     Args:
         modules: the outermost modules by name; paths start with the name.
+        mark: starts the name of the profiler range that `marking` puts around each attention.
         num_frames: of a video whose temporal attention no name gives away, see `attention_kind`.
     """
 
     def __init__(
-        self, modules: Mapping[str, torch.nn.Module], num_frames: int | None = None
+        self,
+        modules: Mapping[str, torch.nn.Module],
+        num_frames: int | None = None,
+        mark: str = "",
     ) -> None:
         self.records: list[OpRecord] = []
-        self._modules = modules
+        self.mark = mark
+        self.modules = modules
         self._num_frames = None if _names_temporal(modules) else num_frames
         self._callers: list[Caller] = [Caller("", None)]
         self._is_inside_attention = False
@@ -58,15 +64,23 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[Recorder]:
         """Record what runs inside, without gradients."""
+        with self._tracking(), torch.no_grad(), _Dispatch(self), _Functions(self.attend):
+            yield self
+
+    @contextmanager
+    def marking(self) -> Iterator[None]:
+        """Keep no records of what runs inside; name each attention in a profiler's trace."""
+        with self._tracking(), _Functions(self._mark_attention):
+            yield
+
+    @contextmanager
+    def _tracking(self) -> Iterator[None]:
         with ExitStack() as stack:
-            for name, root in self._modules.items():
+            for name, root in self.modules.items():
                 for path, module in root.named_modules(prefix=name):
                     for handle in self._track(path, module):
                         stack.callback(handle.remove)
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(_Dispatch(self))
-            stack.enter_context(_Functions(self))
-            yield self
+            yield
 
     def within(self, name: str) -> list[OpRecord]:
         """The records of one of the outermost modules; of none of them for the empty name."""
@@ -111,6 +125,15 @@ class Recorder:
         )
         return result
 
+    def _mark_attention(
+        self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> torch.Tensor:
+        caller = self._callers[-1]
+        shape = attention_shape(arguments_of(args, kwargs), caller)
+        kind = attention_kind(shape, caller, self._num_frames)
+        with record_function(self.mark + kind):
+            return func(*args, **kwargs)
+
     def see(self, func: torch._ops.OpOverload, args: Any, kwargs: Any, result: Any) -> None:
         """Record an operator that torch has run; views and empty tensors leave no trace."""
         if self._is_inside_attention or op_name(func) in FREE or _is_view(func):
@@ -144,13 +167,13 @@ class _Dispatch(TorchDispatchMode):
 
 
 class _Functions(TorchFunctionMode):
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, attend: Callable[[Any, Any, dict[str, Any]], torch.Tensor]) -> None:
         super().__init__()
-        self.recorder = recorder
+        self.attend = attend
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.nn.functional.scaled_dot_product_attention:
-            return self.recorder.attend(func, args, kwargs or {})
+            return self.attend(func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
 

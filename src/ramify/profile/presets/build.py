@@ -33,6 +33,18 @@ def build_module(class_path: str, config: dict[str, Any], dtype: torch.dtype) ->
         raise ConfigError(expected_got(f"config of {class_path}", "its fields", error)) from error
 
 
+def fill_weights(module: torch.nn.Module, device: str) -> torch.nn.Module:
+    """Give a module of the meta device small random weights on a device."""
+    filled = module.to_empty(device=device)
+    with torch.no_grad():
+        for tensor in (*filled.parameters(), *filled.buffers()):
+            if tensor.is_floating_point():
+                tensor.normal_(std=0.02)
+            else:
+                tensor.zero_()
+    return filled
+
+
 def find_class(class_path: str) -> Any:
     """The class of a path. Raises InputError where it cannot be imported, saying what to do."""
     library, _, name = class_path.rpartition(".")

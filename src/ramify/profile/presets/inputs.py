@@ -1,8 +1,8 @@
-"""Inputs of components, on the meta device, from shapes written as expressions."""
+"""Inputs of components, on the meta device or of random content, from shapes as expressions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,15 @@ import torch
 from ramify.core.errors import ConfigError, expected_got
 from ramify.profile.presets.expressions import evaluate
 
+MAX_ID = 100
+"""Token ids stay below, so that every vocabulary has them."""
+
 
 def make_inputs(
-    specs: Mapping[str, Any], names: Mapping[str, Any], module: torch.nn.Module, dtype: torch.dtype
+    specs: Mapping[str, Any],
+    names: Mapping[str, Any],
+    module: torch.nn.Module,
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
     """Keyword arguments of a call.
 
@@ -21,7 +27,7 @@ def make_inputs(
             of specs; `{"kv_cache": tokens}`, with `context` for the keys of an encoder; or an
             object of specs.
         names: see `evaluate`.
-        module: whose config a KV cache follows.
+        module: the inputs go where its weights are, and a KV cache follows its config.
     Raises:
         ConfigError: a shape that cannot be evaluated.
     """
@@ -30,9 +36,9 @@ def make_inputs(
 
 def _value(spec: Any, names: Mapping[str, Any], module: torch.nn.Module, dtype: torch.dtype) -> Any:
     if isinstance(spec, list):
-        return _tensor(spec, names, dtype)
+        return _tensor(spec, names, dtype, _device(module))
     if "shape" in spec:
-        return _tensor(spec["shape"], names, _dtype(spec["dtype"]))
+        return _tensor(spec["shape"], names, _dtype(spec["dtype"]), _device(module))
     if "tuple" in spec:
         return tuple(_value(part, names, module, dtype) for part in spec["tuple"])
     if "kv_cache" in spec:
@@ -40,9 +46,25 @@ def _value(spec: Any, names: Mapping[str, Any], module: torch.nn.Module, dtype: 
     return make_inputs(spec, names, module, dtype)
 
 
-def _tensor(shape: list[int | str], names: Mapping[str, Any], dtype: torch.dtype) -> torch.Tensor:
-    sizes = [evaluate(size, names) for size in shape]
-    return torch.empty(sizes, dtype=dtype, device="meta")
+def _tensor(
+    shape: list[int | str], names: Mapping[str, Any], dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    return _filled([evaluate(size, names) for size in shape], dtype, device)
+
+
+def _filled(sizes: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Noise, small token ids or ones, by dtype."""
+    if device.type == "meta":
+        return torch.empty(sizes, dtype=dtype, device=device)
+    if dtype.is_floating_point:
+        return torch.randn(sizes, dtype=dtype, device=device)
+    if dtype is torch.bool:
+        return torch.ones(sizes, dtype=dtype, device=device)
+    return torch.randint(MAX_ID, sizes, dtype=dtype, device=device)
+
+
+def _device(module: torch.nn.Module) -> torch.device:
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -56,25 +78,26 @@ def _kv_cache(
     spec: dict[str, Any], names: Mapping[str, Any], module: Any, dtype: torch.dtype
 ) -> Any:
     """A cache of transformers that already holds so many tokens in every layer."""
-    from transformers import DynamicCache, EncoderDecoderCache
+    from transformers import EncoderDecoderCache
 
-    own = _filled(DynamicCache(), evaluate(spec["kv_cache"], names), names, module.config, dtype)
+    own = _kv_of(evaluate(spec["kv_cache"], names), names, module, dtype)
     if "context" not in spec:
         return own
     context = evaluate(spec["context"], names)
-    cache = EncoderDecoderCache(own, _filled(DynamicCache(), context, names, module.config, dtype))
+    cache = EncoderDecoderCache(own, _kv_of(context, names, module, dtype))
     cache.is_updated = dict.fromkeys(range(_num_layers(module.config)), True)
     return cache
 
 
-def _filled(
-    cache: Any, num_tokens: int, names: Mapping[str, Any], config: Any, dtype: torch.dtype
-) -> Any:
+def _kv_of(num_tokens: int, names: Mapping[str, Any], module: Any, dtype: torch.dtype) -> Any:
+    from transformers import DynamicCache
+
+    cache, config = DynamicCache(), module.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "d_kv", None) or config.hidden_size // config.num_attention_heads
     shape = (evaluate("batch", names), heads, num_tokens, head_dim)
     for layer in range(_num_layers(config)):
-        keys, values = (torch.empty(shape, dtype=dtype, device="meta") for _ in range(2))
+        keys, values = (_filled(shape, dtype, _device(module)) for _ in range(2))
         cache.update(keys, values, layer)
     return cache
 
