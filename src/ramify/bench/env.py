@@ -20,6 +20,7 @@ LIBRARIES = (
     "triton",
     "flashinfer-python",
     "transformers",
+    "diffusers",
     "tokenizers",
     "safetensors",
     "numpy",

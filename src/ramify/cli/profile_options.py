@@ -78,6 +78,9 @@ class ProfileSuiteOptions(JsonFlag):
     output: Path | None = field(
         default=None, metadata={"help": "a directory for the reports as JSON and as pages"}
     )
+    commit: str | None = field(
+        default=None, metadata={"help": "commit of the sources, where they are a copy"}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

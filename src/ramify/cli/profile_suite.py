@@ -9,6 +9,7 @@ from typing import Any
 from rich.progress import track
 from rich.table import Table
 
+from ramify.bench.env import environment
 from ramify.cli.output import Output
 from ramify.cli.profile_options import ProfileSuiteOptions
 from ramify.core.errors import RamifyError
@@ -16,7 +17,7 @@ from ramify.profile.model import characterise
 from ramify.profile.operators.kinds import ATTENTION, CONVOLUTION, ELEMENTWISE, LINEAR
 from ramify.profile.page import save_page
 from ramify.profile.presets.preset import load_preset, preset_names
-from ramify.profile.report import Report, covered_share, save_report
+from ramify.profile.report import ComponentReport, Report, covered_share, save_report
 from ramify.profile.totals import flash_speedup, overall, totals
 
 
@@ -40,7 +41,14 @@ def execute(options: ProfileSuiteOptions, out: Output) -> int:
         "one generation: every component with its steps and guidance; naive: times as long as with "
         "flash attention; shares of the time with flash attention"
     )
-    out.document({"rows": [_row(report) for report in reports], "failed": failed})
+    out.document(
+        {
+            "hardware": options.hardware,
+            "rows": [_row(report) for report in reports],
+            "failed": failed,
+            "environment": environment(options.commit),
+        }
+    )
     return 1 if failed else 0
 
 
@@ -69,6 +77,25 @@ def _row(report: Report) -> dict[str, Any]:
         "attention": share(*ATTENTION),
         "elementwise": share(ELEMENTWISE),
         "covered": covered_share(report),
+        "components": [_component(part) for part in report.components],
+    }
+
+
+def _component(part: ComponentReport) -> dict[str, Any]:
+    """One pass of a component."""
+    found = totals([part], once=True)
+    total = overall(found.values())
+    return {
+        "name": part.name,
+        "num_params": part.num_params,
+        "calls": part.calls,
+        "batch": part.batch,
+        "flops": total.flops,
+        "flash_s": total.flash_s,
+        "flash_speedup": flash_speedup([part]),
+        "flops_share": {kind: row.flops / total.flops for kind, row in found.items()},
+        "flash_s_share": {kind: row.flash_s / total.flash_s for kind, row in found.items()},
+        "fused_s_share": {kind: row.fused_s / total.fused_s for kind, row in found.items()},
     }
 
 
