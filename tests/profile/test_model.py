@@ -86,6 +86,28 @@ def test_a_pipeline_is_told_apart_by_component():
     assert set(totals([rest])) == {kinds.ELEMENTWISE}
 
 
+def test_a_stock_pipeline_of_diffusers():
+    diffusers = pytest.importorskip("diffusers")
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=16,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    pipeline = diffusers.StableDiffusionPipeline(
+        diffusers.AutoencoderKL(block_out_channels=(32,)), None, None, unet,
+        diffusers.DDIMScheduler(steps_offset=1, clip_sample=False), None, None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    text = torch.zeros(1, 7, 16)
+    inputs = {"prompt_embeds": text, "negative_prompt_embeds": text, "height": 8, "width": 8}
+    report = characterise(pipeline, {**inputs, "num_inference_steps": 3, "output_type": "pt"})
+    part = report.component("unet")
+    sample = {"sample": torch.zeros(2, 4, 8, 8), "timestep": 1}
+    alone = characterise(unet, {**sample, "encoder_hidden_states": text.expand(2, -1, -1)}).main
+    assert flops_of(part) == 3 * flops_of(alone) and len(part.attention) == 3 * len(alone.attention)
+    assert flops_of(report.component("vae")) > 0 and covered_share(report) == 1.0
+
+
 def test_directories_of_both_libraries(tmp_path):
     config = {
         "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
@@ -130,6 +152,14 @@ def test_a_pipeline_directory(tmp_path):
 def test_what_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         characterise(**arguments)
+
+
+def test_sizes_that_a_model_cannot_take():
+    pytest.importorskip("diffusers")
+    with pytest.raises(ConfigError, match="without rest"):
+        characterise("sd15", sizes={"side": 500}, only=["denoiser"])
+    with pytest.raises(ConfigError, match="a pass of transformers.CLIPTextModel"):
+        characterise("sd15", sizes={"text_tokens": 78}, only=["text encoder"])
 
 
 def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch):

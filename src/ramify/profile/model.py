@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ramify.core.errors import InputError, expected_got
+from ramify.core.errors import ConfigError, InputError, expected_got
 from ramify.profile.hardware import Hardware, find_hardware
 from ramify.profile.measure import MeasureSettings, failed, measure
 from ramify.profile.operators.record import OpRecord
@@ -148,8 +148,12 @@ def _component(
         return partial(getattr(module, spec.method), **make_inputs(spec.inputs, own, module, dtype))
 
     recorder, run = Recorder({spec.name: module}, frames), prepare()
-    with recorder.recording():
-        run()
+    try:
+        with recorder.recording():
+            run()
+    except (RuntimeError, TypeError, ValueError) as error:
+        wanted = f"a pass of {spec.class_path} at these sizes"
+        raise ConfigError(expected_got(spec.name, wanted, error)) from error
     calls = evaluate(spec.calls, own)
     report = _report(spec.name, module, recorder.records, machine, calls, own["batch"])
     if measured is None:
