@@ -1,5 +1,7 @@
 """Random lives: submissions, aborts, prunes, evictions and preemption in a pool that is too small.
 
+Some engines draft: all tokens that may come next, which is right each time, and a line of zeros.
+
 Whatever happens to others, a branch that finishes has the tokens it gets when it runs alone, and
 no slot is lost.
 """
@@ -100,15 +102,27 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=40)
-@given(ops=operations, policy=st.sampled_from(["fcfs", "prefill_first"]))
+def guess(tokens: list[int], most: int) -> list[list[int]]:
+    return [[0] * 5, *([token] for token in range(1, 96))]
+
+
+DRAFTS = {"method": "custom", "drafter": guess, "num_speculative_tokens": 96, "adaptive": False}
+
+
+@settings(max_examples=60)
+@given(
+    ops=operations,
+    policy=st.sampled_from(["fcfs", "prefill_first"]),
+    drafts=st.sampled_from([None, DRAFTS]),
+)
 def test_no_life_leaks_or_disturbs_another(
     tiny: tuple[Path, LlamaForCausalLM],
     expected: list[list[list[int]]],
     ops: list[tuple[str, int]],
     policy: str,
+    drafts: dict[str, object] | None,
 ) -> None:
-    llm = LLM(str(tiny[0]), num_slots=POOL, policy=policy, max_rows=16)
+    llm = LLM(str(tiny[0]), num_slots=POOL, policy=policy, max_rows=16, speculative_config=drafts)
     live: list[tuple[int, Request]] = []
     for name, value in ops:
         if name == "submit":

@@ -30,8 +30,14 @@ def usage_line(usage: Usage) -> str:
     """One line: tokens, steps, KV bytes read and what per-branch decoding would have read, time."""
     # a beam search samples nothing: it appends the tokens it chose
     tokens = f"{usage.generated_tokens or usage.computed_tokens} tokens"
+    drafts = ""
+    if usage.verified_steps:
+        drafts = (
+            f" ({usage.accepted_tokens} of {usage.drafted_tokens} drafted tokens accepted, "
+            f"{usage.tokens_per_verified_step:.2f} tokens a step that drafts)"
+        )
     return (
-        f"{tokens} in {usage.steps} steps, {usage.total_s:.2f} s; "
+        f"{tokens} in {usage.steps} steps{drafts}, {usage.total_s:.2f} s; "
         f"KV read {mib(usage.kv_bytes_read)}, per branch {mib(usage.kv_bytes_per_branch)} "
         f"({usage.kv_saving:.1f}x less)"
     )

@@ -76,7 +76,7 @@ class Engine:
 
     def speculate(self, drafter: Drafter, config: SpeculativeConfig) -> None:
         """Let a drafter guess ahead for every branch from now on; tokens stay what they are."""
-        self._speculator = Speculator(drafter, config, self.live)
+        self._speculator = Speculator(drafter, config, self.live, self._clock)
 
     # ── the outside: submit, abort, step ─────────────────────────────────────────────────────────
     def submit(

@@ -36,10 +36,11 @@ def test_a_change_for_the_worse_is_noticed() -> None:
 
 def test_costs_are_compared_by_rows_without_first_steps_and_interruptions() -> None:
     costs = StepCosts()
-    assert costs.ratio(4, 60) == 1.0
+    assert costs.ratio(4, 60, 9.9) == 1.0
     for rows, seconds in ((4, 9.0), (4, 0.1), (64, 9.0), (64, 0.3)):
         costs.note(rows, seconds)
-    assert abs(costs.ratio(5, 60) - 3.0) < 1e-9
+    assert abs(costs.ratio(5, 60, 0.0) - 3.0) < 1e-9
+    assert abs(costs.ratio(5, 60, 0.1) - 4.0) < 1e-9
     costs.note(4, 1000.0)
-    assert costs.ratio(4, 60) > 2.0
-    assert costs.ratio(64, 4) == 1.0
+    assert costs.ratio(4, 60, 0.0) > 2.0
+    assert costs.ratio(64, 4, 0.0) == 1.0

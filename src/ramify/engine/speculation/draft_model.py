@@ -10,7 +10,7 @@ Source: the dynamic draft trees of EAGLE-2 (Li et al. 2024).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,11 +19,11 @@ from torch import Tensor
 from ramify.cache import Cursor, TokenTree
 from ramify.core.config import EngineConfig
 from ramify.core.errors import ConfigError, OutOfSlots, expected_got
-from ramify.core.seeds import gumbel_noise
 from ramify.core.speculative import SpeculativeConfig
 from ramify.engine.batch import BatchBuilder
 from ramify.engine.executor import Executor
 from ramify.engine.sample import COLDEST
+from ramify.engine.speculation.device_noise import gumbel_noise_on
 from ramify.engine.speculation.draft import ROOT, DraftContext, DraftTree
 from ramify.models import Shard
 
@@ -67,6 +67,7 @@ class _Growing:
     chance: list[float] = field(default_factory=list)
     cursors: dict[int, Cursor] = field(default_factory=dict)  # of tokens that were computed
     level: list[int] = field(default_factory=list)  # whose children come next; ROOT at first
+    depth: int = 0  # tokens on the path to the level
 
     def best(self, among: Sequence[int], count: int) -> list[int]:
         """The most probable of some tokens, parents before children."""
@@ -137,7 +138,8 @@ class ModelDrafter:
     def _grow(self, drafts: Sequence[_Growing]) -> list[_Growing]:
         """Compute a level of every draft and see what may follow; returns those that go on."""
         builder = BatchBuilder(self._cache, self._executor.scratch_slot)
-        asked: list[tuple[_Growing, list[int], list[int]]] = []
+        asked: list[_Growing] = []
+        rows: list[int] = []
         for draft in drafts:
             cursors = [draft.tip if i == ROOT else draft.cursors[i] for i in draft.level]
             try:
@@ -145,30 +147,29 @@ class ModelDrafter:
                     builder.schedule(cursor, 1, 0)
             except OutOfSlots:
                 continue
-            asked.append((draft, draft.level, builder.logits_of_tips(cursors, 0)))
+            asked.append(draft)
+            rows += builder.logits_of_tips(cursors, 0)
         if not asked:
             return []
         logits = self._executor.run(builder.build())
         builder.commit()
-        for draft, level, rows in asked:
-            self._extend(draft, level, logits[torch.tensor(rows, device=logits.device)])
-        return [draft for draft, _, _ in asked if draft.level]
+        logits = logits[torch.tensor(rows, device=logits.device)]
+        best = _best_children(logits, asked, min(self._width, logits.shape[1]))
+        for draft in asked:
+            self._extend(draft, [next(best) for _ in draft.level])
+        return [draft for draft in asked if draft.level]
 
-    def _extend(self, draft: _Growing, level: Sequence[int], logits: Tensor) -> None:
+    def _extend(self, draft: _Growing, children: Sequence[tuple[list[int], list[float]]]) -> None:
         """Add the best children of a level and choose those that the next one goes on from."""
-        context, first = draft.context, len(draft.tokens)
-        depth = 1 + self._depth(draft, level[0])
-        position = len(context.token_ids) + depth - 1
-        chances, tokens = draft_chances(logits, context, position).topk(
-            min(self._width, logits.shape[1]), dim=-1
-        )
-        for parent, row, values in zip(level, tokens.tolist(), chances.tolist(), strict=True):
+        first = len(draft.tokens)
+        for parent, (tokens, chances) in zip(draft.level, children, strict=True):
             above = 1.0 if parent == ROOT else draft.chance[parent]
-            draft.tokens += row
-            draft.parents += [parent] * len(row)
-            draft.chance += [above * value for value in values]
+            draft.tokens += tokens
+            draft.parents += [parent] * len(tokens)
+            draft.chance += [above * chance for chance in chances]
+        draft.depth += 1
         draft.level = []
-        if depth < context.max_depth:
+        if draft.depth < draft.context.max_depth:
             draft.level = draft.best(range(first, len(draft.tokens)), self._width)
         for index in draft.level:
             parent = draft.parents[index]
@@ -176,19 +177,24 @@ class ModelDrafter:
             draft.cursors[index] = self._cache.fork(base)
             self._cache.append(draft.cursors[index], [draft.tokens[index]])
 
-    def _depth(self, draft: _Growing, index: int) -> int:
-        return 0 if index == ROOT else draft.cursors[index].length - draft.tip.length
 
+def _best_children(
+    logits: Tensor, drafts: Sequence[_Growing], count: int
+) -> Iterator[tuple[list[int], list[float]]]:
+    """For each token of the drafts' levels, what most likely follows, and how likely it is.
 
-def draft_chances(logits: Tensor, context: DraftContext, position: int) -> Tensor:
-    """[n, vocab] float32: how likely a branch draws each token at a position, as a draft sees it.
-
-    Args:
-        logits: [n, vocab], the draft model's.
-        position: absolute, of the token to draw.
+    Where a branch samples, the noise of its own draw goes into the logits [rows, vocab].
     """
-    logits, temperature = logits.float(), context.params.temperature
-    if temperature >= COLDEST:
-        noise = gumbel_noise([context.seed], [position], logits.shape[1])
-        logits = logits / temperature + torch.from_numpy(noise).to(logits.device)
-    return logits.softmax(dim=-1)
+    warmth, of_row = [], []
+    for place, draft in enumerate(drafts):
+        temperature = draft.context.params.temperature
+        warmth.append(temperature if temperature >= COLDEST else 0.0)
+        of_row += [place] * len(draft.level)
+    logits, index = logits.float(), torch.tensor(of_row, device=logits.device)
+    if any(warmth):
+        heat = torch.tensor(warmth, device=logits.device)[index, None]
+        draws = [(d.context.seed, len(d.context.token_ids) + d.depth) for d in drafts]
+        noise = gumbel_noise_on(logits.device, draws, logits.shape[1])[index]
+        logits = torch.where(heat > 0, logits / heat.clamp(min=COLDEST) + noise, logits)
+    chances, tokens = logits.softmax(dim=-1).topk(count, dim=-1)
+    return zip(tokens.tolist(), chances.tolist(), strict=True)

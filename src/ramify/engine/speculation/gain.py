@@ -18,6 +18,13 @@ OUTLIER = 3.0
 """A step that takes so many times the average is taken for so much; it was interrupted."""
 
 
+def smoothed(known: float | None, seconds: float) -> float:
+    """A moving average of times; an interruption does not upset it."""
+    if known is None:
+        return seconds
+    return KEEP * known + (1 - KEEP) * min(seconds, OUTLIER * known)
+
+
 class StepCosts:
     """Seconds of a step by its rows, to a factor of two, as measured lately."""
 
@@ -31,16 +38,16 @@ class StepCosts:
         if size not in self._seen:
             self._seen.add(size)
             return
-        known = self._seconds.get(size)
-        if known is not None:
-            seconds = KEEP * known + (1 - KEEP) * min(seconds, OUTLIER * known)
-        self._seconds[size] = seconds
+        self._seconds[size] = smoothed(self._seconds.get(size), seconds)
 
-    def ratio(self, num_rows: int, more_rows: int) -> float:
-        """How many times longer a step takes with `more_rows`; at least 1, and 1 if unknown."""
+    def ratio(self, num_rows: int, more_rows: int, more_seconds: float) -> float:
+        """How many times longer a step takes with `more_rows` and time spent on them before.
+
+        At least 1, and 1 while steps of either size are unknown.
+        """
         few = self._seconds.get(num_rows.bit_length(), 0.0)
         many = self._seconds.get((num_rows + more_rows).bit_length(), 0.0)
-        return max(many / few, 1.0) if few and many else 1.0
+        return max((many + more_seconds) / few, 1.0) if few and many else 1.0
 
 
 class DraftGain:

@@ -12,20 +12,28 @@ from ramify.engine.live import LiveTrees
 from ramify.engine.request import Grow, Request, Task, cursor_of
 from ramify.engine.speculation.branch import Drafting, Path
 from ramify.engine.speculation.draft import DraftContext, Drafter
-from ramify.engine.speculation.gain import StepCosts
+from ramify.engine.speculation.gain import StepCosts, smoothed
 from ramify.engine.speculation.verify import attach, discard
 
 
 class Speculator:
     """Asks a drafter for every branch that decodes. One engine has at most one."""
 
-    def __init__(self, drafter: Drafter, config: SpeculativeConfig, live: LiveTrees) -> None:
+    def __init__(
+        self,
+        drafter: Drafter,
+        config: SpeculativeConfig,
+        live: LiveTrees,
+        clock: Callable[[], float],
+    ) -> None:
         self._drafter = drafter
         self._config = config
         self._live = live
+        self._clock = clock
         self._costs = StepCosts()
         self._asked: list[Grow] = []  # of the present step
         self._num_draft_rows = 0
+        self._propose_s: float | None = None  # that a drafter takes for a step, of late
 
     # ── before the forward pass ──────────────────────────────────────────────────────────────────
     def propose(
@@ -60,8 +68,10 @@ class Speculator:
         fail: Callable[[Request, Exception], None],
     ) -> None:
         """Note a draft with each branch that gets one; the user's drafter may raise anything."""
+        began_s = self._clock()
         try:
             drafts = self._drafter.propose([context for _, context in wanted])
+            self._propose_s = smoothed(self._propose_s, self._clock() - began_s)
             if len(drafts) != len(wanted):
                 raise InputError(expected_got("drafts", f"{len(wanted)} trees", len(drafts)))
         except Exception as error:
@@ -119,7 +129,8 @@ class Speculator:
         """Learn from a step whose tokens are written down."""
         rows = len(batch.token_ids)
         self.note_cost(rows, seconds)
-        ratio = self._costs.ratio(rows - self._num_draft_rows, self._num_draft_rows)
+        drafted = self._num_draft_rows
+        ratio = self._costs.ratio(rows - drafted, drafted, self._propose_s or 0.0)
         for task in self._asked:
             drafting, node = _drafting(task), task.request.tree[task.node]
             kept, drafting.num_kept = drafting.num_kept, 0
