@@ -95,7 +95,8 @@ def test_a_stock_pipeline_of_diffusers():
     )  # fmt: skip
     pipeline = diffusers.StableDiffusionPipeline(
         diffusers.AutoencoderKL(block_out_channels=(32,)), None, None, unet,
-        diffusers.DDIMScheduler(steps_offset=1, clip_sample=False), None, None, requires_safety_checker=False,
+        diffusers.DDIMScheduler(steps_offset=1, clip_sample=False), None, None,
+        requires_safety_checker=False,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     text = torch.zeros(1, 7, 16)

@@ -9,8 +9,7 @@ import itertools
 import queue
 import time
 from collections.abc import Callable, Iterable, Sequence
-
-from torch import Tensor
+from contextlib import AbstractContextManager, nullcontext
 
 from ramify.cache import Node, TokenTree
 from ramify.core.errors import InputError, OutOfSlots, RequestAborted, expected_got
@@ -151,21 +150,18 @@ class Engine:
         self.num_steps += 1
         if steady_draws is not None and self._begin_steady(batch, ready, steady_draws):
             return True
-        began_s = self._clock()
-        logits = self._run(batch)
-        builder.commit()
-        charge_step(
-            builder,
-            batch,
-            self.live.requests,
-            token_bytes=self.executor.kv_bytes_per_token,
-            method=self.executor.method_in_use,
-        )
-        self._write_fronts()
-        self._recorder.record(logits, ready)
-        if self._speculator is not None:
-            seconds = self._clock() - began_s
-            self._speculator.close_step(batch, seconds, self.executor.kv_bytes_per_token)
+        with self._verifying(batch):
+            logits = self.executor.run(batch)
+            builder.commit()
+            charge_step(
+                builder,
+                batch,
+                self.live.requests,
+                token_bytes=self.executor.kv_bytes_per_token,
+                method=self.executor.method_in_use,
+            )
+            self._write_fronts()
+            self._recorder.record(logits, ready)
         self._advance({task.request for task, _, _ in ready})
         return True
 
@@ -390,14 +386,11 @@ class Engine:
             self._advance(steady.close())
 
     # ── the forward pass and after ───────────────────────────────────────────────────────────────
-    def _run(self, batch: StepBatch) -> Tensor:
-        """Logits [n, vocab] of a step; drafts of one that fails are taken back."""
-        try:
-            return self.executor.run(batch)
-        except BaseException:
-            if self._speculator is not None:
-                self._speculator.discard()
-            raise
+    def _verifying(self, batch: StepBatch) -> AbstractContextManager[None]:
+        """A step whose drafts, if it has any, are settled when it is over."""
+        if self._speculator is None:
+            return nullcontext()
+        return self._speculator.verifying(batch, self.executor.kv_bytes_per_token)
 
     def _write_fronts(self) -> None:
         """Write down what was selected before this step, while the device computes it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.speculative import SpeculativeConfig
@@ -124,10 +125,20 @@ class Speculator:
                 drafting.guess = attach(self._live.cache, builder, task, drafting.draft)
                 self._num_draft_rows += size
 
-    # ── after it ─────────────────────────────────────────────────────────────────────────────────
-    def close_step(self, batch: StepBatch, seconds: float, token_bytes: int) -> None:
-        """Learn from a step whose tokens are written down."""
-        rows = len(batch.token_ids)
+    # ── the step, and after it ───────────────────────────────────────────────────────────────────
+    @contextmanager
+    def verifying(self, batch: StepBatch, token_bytes: int) -> Iterator[None]:
+        """Learn from a step of which the body writes the tokens down; if it fails, undo drafts."""
+        began_s = self._clock()
+        try:
+            yield
+        except BaseException:
+            discard(self._live.cache, [_drafting(task) for task in self._asked])
+            self._asked = []
+            raise
+        self._close_step(len(batch.token_ids), self._clock() - began_s, token_bytes)
+
+    def _close_step(self, rows: int, seconds: float, token_bytes: int) -> None:
         self.note_cost(rows, seconds)
         drafted = self._num_draft_rows
         ratio = self._costs.ratio(rows - drafted, drafted, self._propose_s or 0.0)
@@ -145,11 +156,6 @@ class Speculator:
     def note_cost(self, num_rows: int, seconds: float) -> None:
         """Learn how long a step took."""
         self._costs.note(num_rows, seconds)
-
-    def discard(self) -> None:
-        """Take back the drafts of a step that failed."""
-        discard(self._live.cache, [_drafting(task) for task in self._asked])
-        self._asked = []
 
     def learn(self, request: Request) -> None:
         """Let the drafter hear of what a request has brought."""
