@@ -260,3 +260,21 @@ def test_drafting_that_never_helps_is_paused(make_llm: Callable[..., LLM]) -> No
     assert got[0].usage.accepted_tokens == 0
     always = make_llm(speculative_config={**wrong, "adaptive": False})
     assert always.generate([[1, 2, 3]], params)[0].usage.verified_steps == 58
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drafter", ["ngram", "suffix", "noisy", "draft_model"])
+def test_greedy_tokens_of_many_prompts(
+    make_llm: Callable[..., LLM], tiny: tuple[Path, object], drafter: str
+) -> None:
+    """200 prompts, of which each repeats itself, in batches that share the engine."""
+    rng = np.random.default_rng(0)
+    prompts = [[int(t) for t in rng.integers(0, 96, rng.integers(2, 9))] * 3 for _ in range(200)]
+    params = SamplingParams(temperature=0.0, max_tokens=16)
+    plain = make_llm(num_slots=9000).generate(prompts, params)
+    model = {"method": "draft_model", "model": str(tiny[0]), "num_speculative_tokens": 5}
+    config = {**DRAFTERS, "draft_model": model}[drafter]
+    llm = make_llm(num_slots=9000, speculative_config={**config, "adaptive": False})
+    got = [out for at in range(0, 200, 20) for out in llm.generate(prompts[at : at + 20], params)]
+    assert_same(got, plain)
+    assert sum(output.usage.accepted_tokens for output in got) > 0
