@@ -59,7 +59,7 @@ def measure(
 ) -> tuple[Measured, ...]:
     """Time a pass with each kind of attention and say where its time goes.
 
-    Where memory runs out, the measurement says so and the others go on.
+    Where memory runs out or a kernel is missing, the measurement says so and the others go on.
 
     Args:
         prepare: makes what one pass needs, as caches grow while they are used; not timed.
@@ -69,7 +69,7 @@ def measure(
     for attention in settings.attentions:
         try:
             found.append(_measure(prepare, modules, settings, attention, num_frames))
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:  # also out of memory, also a dtype without a kernel here
             found.append(failed(settings, attention, error))
     return tuple(found)
 

@@ -160,8 +160,8 @@ def _component(
         return report
     try:
         fill_weights(module, measured.device)
-    except torch.OutOfMemoryError as error:
-        return replace(report, measured=(failed(measured, "flash", error),))
+    except RuntimeError as error:  # out of memory
+        return replace(report, measured=(failed(measured, measured.attentions[0], error),))
     return replace(report, measured=measure(prepare, recorder.modules, measured, frames))
 
 
