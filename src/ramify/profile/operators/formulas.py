@@ -88,7 +88,7 @@ for _op, _first in (("mm", 0), ("mv", 0), ("addmm", 1), ("addmv", 1), ("_scaled_
     register_formula(f"aten.{_op}", kinds.LINEAR, _product(_first))
 for _op in ("convolution", "_convolution"):
     register_formula(f"aten.{_op}", kinds.CONVOLUTION, _convolution)
-# products of two activations: attention that is written out, see recorder.py
+# products of two activations: attention that a model writes out itself
 for _op, _first in (("bmm", 0), ("baddbmm", 1)):
     register_formula(f"aten.{_op}", kinds.SPATIAL, _product(_first))
 for _op in "native_group_norm".split():
