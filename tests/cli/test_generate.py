@@ -74,3 +74,14 @@ def test_prompt_file(run_json, bytes_model, tmp_path):
 )
 def test_bad_input(argv, says, fails, bytes_model):
     assert says in fails("generate", "--model", bytes_model, *argv)
+
+
+def test_drafts_are_asked_for_as_json_and_counted(bytes_model, run_json, fails):
+    argv = ["generate", "--model", bytes_model, "--prompt", "abcabc", "--temperature", "0"]
+    argv += ["--max-tokens", "100"]
+    plain = run_json(*argv)
+    drafting = run_json(*argv, "--speculative-config", '{"method": "ngram", "max_depth": 3}')
+    (a,), (b,) = plain["results"], drafting["results"]
+    assert a["outputs"][0]["token_ids"] == b["outputs"][0]["token_ids"]
+    assert a["usage"]["drafted_tokens"] == 0 < b["usage"]["drafted_tokens"]
+    assert "expected one of ngram" in fails(*argv, "--speculative-config", '{"method": "x"}')
