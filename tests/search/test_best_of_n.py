@@ -97,6 +97,24 @@ def test_stops_at_the_first_solved_sample() -> None:
     assert run.tree.generated_tokens < 8 * 9 / 2  # growing branches were cut
 
 
+def test_a_score_that_is_enough_ends_it_too() -> None:
+    params = SamplingParams(n=1, max_tokens=4)
+    budget = Budget(tokens=400)
+
+    def run(enough: float) -> ScriptedRun:
+        points = {"a": 0.1, "b": 0.3, "c": 0.2}
+        search = BestOfN(params, lambda prompt, text: points[text], budget=budget, enough=enough)
+        return run_controller(LETTERS, search, "P")
+
+    found = run(0.3)
+    assert found.finish is not None
+    assert found.finish.solved
+    assert found.outputs[0] == "b"
+    assert "b" not in found.outputs[1:]
+    missed = run(0.31)
+    assert missed.tree.generated_tokens > 400 - 4
+
+
 def test_a_solved_sample_goes_first_even_against_the_vote() -> None:
     def scorer(prompt: str, text: str) -> Value:
         return Value(score=0.0, solved=text == "b")

@@ -6,7 +6,20 @@ import pytest
 
 from ramify.core.errors import InputError
 from ramify.core.params import BeamSearchParams, SamplingParams
-from ramify.search import BeamSearch, BestOfN, Sample, TreeOfThoughts, make_controller
+from ramify.search import (
+    BeamSearch,
+    BestOfN,
+    Budget,
+    DepthFirst,
+    DiverseBeamSearch,
+    DiverseVerifierTreeSearch,
+    MonteCarloTreeSearch,
+    ParticleFilter,
+    Rebase,
+    Sample,
+    TreeOfThoughts,
+    make_controller,
+)
 
 
 def test_makes_each_algorithm() -> None:
@@ -17,8 +30,27 @@ def test_makes_each_algorithm() -> None:
     assert isinstance(vote, BestOfN)
     beams = make_controller("beam", params=BeamSearchParams(), eos_token_ids=(2,))
     assert isinstance(beams, BeamSearch)
+    groups = make_controller("diverse_beam", params=BeamSearchParams(), num_groups=4)
+    assert isinstance(groups, DiverseBeamSearch)
     tot = make_controller("tot", params=params, k=2, width=1, depth=3)
     assert isinstance(tot, TreeOfThoughts)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("tot_dfs", DepthFirst),
+        ("dvts", DiverseVerifierTreeSearch),
+        ("rebase", Rebase),
+        ("mcts", MonteCarloTreeSearch),
+        ("smc", ParticleFilter),
+    ],
+)
+def test_makes_each_search_over_steps(name: str, kind: type) -> None:
+    options = {"params": SamplingParams(), "depth": 2, "budget": Budget(tokens=9)}
+    assert isinstance(make_controller(name, **options), kind)
+    with pytest.raises(InputError, match=f"algorithm '{name}': expected options"):
+        make_controller(name, widht=2, **options)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from ramify.search.scorer import Judge, Value, as_value
+from ramify.search.scorer import PATH_PROBABILITY, Judge, Value, as_value, values_of
+from ramify.search.tree import LogicalTree
 
 JUDGE = Judge(suffix="?", positive="y", negative="n")
 
@@ -28,3 +29,22 @@ def test_judge_in_doubt() -> None:
     assert JUDGE.labels == ("y", "n")
     assert JUDGE.value([-math.inf, -math.inf]) == 0.5
     assert JUDGE.value([-800.0, -801.0]) == pytest.approx(1 / (1 + math.exp(-1)))
+
+
+def test_scorers_see_what_stands_after_the_prompt_node() -> None:
+    tree = LogicalTree([1], "root ", seed=0)
+    asked, said = tree.add(0, seed=0), tree.add(1, seed=0)
+    asked.text, said.text = "question ", "answer"
+    asked.token_ids, said.token_ids = [5], [6, 7, 8]
+    said.cumulative_logprob = 4 * math.log(0.5)
+    seen: list[tuple[str, str]] = []
+
+    def scorer(prompt: str, text: str) -> float:
+        seen.append((prompt, text))
+        return 0.5
+
+    assert values_of(scorer, tree, [2]) == [Value(score=0.5)]
+    values_of(scorer, tree, [2], prompt_node=1)
+    assert seen == [("root ", "question answer"), ("root question ", "answer")]
+    # four tokens below the root, of one half each in the geometric mean
+    assert values_of(PATH_PROBABILITY, tree, [2])[0].score == pytest.approx(0.5)

@@ -90,9 +90,9 @@ class Growth:
         if source.is_answer or source.is_stuck:
             return 0
         wanted = params or self.params
-        due = sum(e.num_due * e.num_tokens + self._tokens_due(tree, e) for e in self._under_way)
+        tokens_due = sum(e.tokens_due(tree) for e in self._under_way)
         nodes_due = sum(e.num_due for e in self._under_way)
-        allowance = Allowance(self.budget, tree, tokens_due=due, nodes_due=nodes_due)
+        allowance = Allowance(self.budget, tree, tokens_due=tokens_due, nodes_due=nodes_due)
         k, granted = allowance.take(k, wanted, self.longest_step or wanted.max_tokens)
         if k == 0:
             return 0
@@ -134,11 +134,6 @@ class Growth:
         closest = answers or [t for t in thoughts if t.level == deepest]
         ranked = sorted(closest, key=lambda t: t.rank)[:count]
         return Finish(outputs=tuple(t.node for t in ranked), stats=stats)
-
-    @staticmethod
-    def _tokens_due(tree: TreeView, expansion: Expansion) -> int:
-        """Tokens that branches already there may still take."""
-        return sum(expansion.num_tokens - len(tree[n].token_ids) for n in expansion.growing)
 
     # ── learning ─────────────────────────────────────────────────────────────────────────────────
     def receive(self, tree: TreeView, events: Sequence[Event]) -> list[Expansion]:

@@ -151,11 +151,10 @@ class MonteCarloTreeSearch(StepSearch):
         visits.is_busy = False
         for rollout in expansion.made:
             self._count(visits, 0, rollout.value)
-            best, loser = self._best_rollout, rollout
-            if best is None or rollout.rank < best.rank:
-                self._best_rollout, loser = rollout, best  # type: ignore[assignment]
-            if best is not None:
-                self.growth.prune(tree, loser)
+            known = [rollout] if self._best_rollout is None else [self._best_rollout, rollout]
+            self._best_rollout, *worse = sorted(known, key=lambda thought: thought.rank)
+            for thought in worse:
+                self.growth.prune(tree, thought)
 
     def _count(self, visits: Visits, count: int, value: float) -> None:
         """Add to a step and to everything above it."""

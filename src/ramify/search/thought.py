@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from ramify.search.tree import TreeView
+
 
 @dataclass(kw_only=True, eq=False)
 class Thought:
@@ -52,3 +54,8 @@ class Expansion:
     def is_over(self) -> bool:
         """Whether nothing of it is under way."""
         return not (self.num_due or self.growing or self.judged)
+
+    def tokens_due(self, tree: TreeView) -> int:
+        """The most tokens that its branches may still take."""
+        grown = sum(len(tree[node].token_ids) for node in self.growing)
+        return (self.num_due + len(self.growing)) * self.num_tokens - grown
