@@ -179,7 +179,7 @@ def _method(llm: LLM, method: str, options: Options) -> tuple[Callable[[Problem]
         arguments = search_options(algorithm, steps, problem) | sizes
         return make_controller(algorithm, budget=budget, **arguments)
 
-    words = " ".join(f"{name} {size}" for name, size in sizes.items())
+    words = ", ".join(f"{name} {_listed(size)}" for name, size in sizes.items())
     return search, f"{words}, temperature {steps.temperature:g}, budget {options.budget}"
 
 
@@ -195,6 +195,10 @@ def _sizes(algorithm: str, steps: Steps, options: Options) -> dict[str, Any]:
         return {"k": options.k or steps.k, "width": options.width or steps.width}
     said: dict[str, Any] = {"k": options.k[0] if options.k else None, "width": options.width}
     return {name: said.get(name) or size for name, size in SIZES[algorithm].items()}
+
+
+def _listed(size: float | Sequence[int]) -> str:
+    return f"{size:g}" if isinstance(size, (int, float)) else ",".join(map(str, size))
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
