@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import queue
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from ramify.cache import Node, TokenTree
@@ -17,23 +17,21 @@ from ramify.core.seeds import mix64
 from ramify.core.speculative import SpeculativeConfig
 from ramify.engine import beams
 from ramify.engine.batch import BatchBuilder, StepBatch
-from ramify.engine.charge import BranchCharges, charge_step
+from ramify.engine.charge import charge_step
 from ramify.engine.codec import Codec
 from ramify.engine.live import Limits, LiveTrees
 from ramify.engine.parallel import AnyExecutor
 from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
-from ramify.engine.request import Beams, Force, Grow, Request, Task
+from ramify.engine.request import Beams, Grow, Request, Task
 from ramify.engine.sample import SampleRow
 from ramify.engine.speculation.draft import Drafter
 from ramify.engine.speculation.speculator import Speculator
-from ramify.engine.steady import SteadyDecode, make_room
-from ramify.scheduling import Decision, KvView, Policy, TaskView, View
+from ramify.engine.steady import SteadyDecode, open_steady, steady_tasks
+from ramify.engine.view import make_view, relieve
+from ramify.scheduling import Decision, Policy, View
 from ramify.search.controller import Controller, Started
 from ramify.search.tree import LogicalTree, NodeState
-
-MAX_WAITING_VIEW = 64
-"""Waiting tasks a policy sees at once; the rest queue behind them. A tree of tokens is one."""
 
 MAX_LOGITS_PER_TASK = 256
 """Logits rows one task may ask for in a step, which bounds memory when prompts are scored."""
@@ -145,10 +143,11 @@ class Engine:
         builder, ready = self._assemble(decision)
         if not builder.num_rows:
             return self._serve_complete(ready) or self._unblock()
-        steady_draws = self._steady_draws(builder, ready)
+        may_run_ahead = self._may_run_ahead and builder.num_rows == len(ready)
+        steady = steady_tasks(self.live, self._recorder, ready) if may_run_ahead else None
         batch = self.last_batch = builder.build()
         self.num_steps += 1
-        if steady_draws is not None and self._begin_steady(batch, ready, steady_draws):
+        if steady is not None and self._begin_steady(batch, *steady):
             return True
         with self._verifying(batch):
             logits = self.executor.run(batch)
@@ -204,36 +203,9 @@ class Engine:
     # ── decide and apply ─────────────────────────────────────────────────────────────────────────
     def _view(self) -> View:
         """Freeze what the policy may know."""
-        ordered = sorted(self.live.tasks.values(), key=lambda task: (task.request.id, task.id))
-        running = [task for task in ordered if task.is_running]
-        needed = sum(len(task.paths) for task in running)
-        is_tight = self.cache.available < needed
-        if is_tight:
-            self.live.drop_idle(needed - self.cache.available)
+        is_tight = relieve(self.live)
         self._coming = self.live.coming()
-        queued = (task for task in ordered if not task.is_running and not self._must_wait(task))
-        waiting = _front(queued)
-        counted: set[tuple[int, int]] = set()
-        return View(
-            now_s=self._clock(),
-            running=[self._task_view(task, counted, is_tight=is_tight) for task in running],
-            waiting=[self._task_view(task, counted, is_tight=False) for task in waiting],
-            kv=KvView(total=self.limits.num_slots, available=self.cache.available),
-        )
-
-    def _task_view(self, task: Task, counted: set[tuple[int, int]], *, is_tight: bool) -> TaskView:
-        """Freeze a task; tokens that siblings wait for together are counted with the first."""
-        shared, own = self.live.pending_parts(task)
-        start = (task.request.id, self.live.start_node(task))
-        pending = own if start in counted else shared + own
-        counted.add(start)
-        return TaskView(
-            id=task.id,
-            request=task.request.id,
-            arrival=task.request.id,
-            pending=pending,
-            held=self.live.private_slots(task) if is_tight else 0,
-        )
+        return make_view(self.live, self._clock(), self._must_wait, is_tight=is_tight)
 
     def _must_wait(self, task: Task) -> bool:
         """Whether another request is computing a prefix that this prompt can then reuse."""
@@ -326,39 +298,10 @@ class Engine:
         return True
 
     # ── steps that run ahead ─────────────────────────────────────────────────────────────────────
-    def _steady_draws(
-        self, builder: BatchBuilder, ready: list[tuple[Task, Wanted, bool]]
-    ) -> list[SampleRow] | None:
-        """The draws of a step if its branches are all there is to do; they get room to go on."""
-        loop = self.executor.loop if self._may_run_ahead else None
-        if loop is None or not builder.num_rows == len(ready) == len(self.live.tasks):
-            return None
-        draws = self._recorder.steady_draws(ready)
-        if draws is not None:
-            tasks = [task for task, _, _ in ready if isinstance(task, Grow)]
-            make_room(tasks, self.live)
-        return draws
-
-    def _begin_steady(
-        self,
-        batch: StepBatch,
-        ready: list[tuple[Task, Wanted, bool]],
-        draws: list[SampleRow],
-    ) -> bool:
+    def _begin_steady(self, batch: StepBatch, tasks: list[Grow], draws: list[SampleRow]) -> bool:
         """Start decoding without the books; False where it is not worth it or has no room."""
-        assert self.executor.loop is not None
-        charges = BranchCharges(
-            batch,
-            token_bytes=self.executor.kv_bytes_per_token,
-            method=self.executor.method_in_use,
-        )
-        tasks = [task for task, _, _ in ready if isinstance(task, Grow)]
-        loop = self.executor.loop
-        steady = SteadyDecode(self.live, self._recorder, loop, batch, tasks, draws, charges)
-        if not steady.is_worth_it or not steady.start():
-            return False
-        self._steady = steady
-        return True
+        self._steady = open_steady(self.live, self._recorder, self.executor, batch, tasks, draws)
+        return self._steady is not None
 
     def _go_on(self, *, is_watched: bool) -> bool:
         """Run a step of the branches that are decoding, unless there is something else to do."""
@@ -429,14 +372,3 @@ class Engine:
                 node.state = NodeState.PRUNED
         self.live.release(request, keep={request.tree.root})
         request.usage.total_s = self._clock() - request.arrived_s
-
-
-def _front(queued: Iterable[Task]) -> list[Task]:
-    """The first tasks of a queue, trees of tokens whole: they are to be computed in one step."""
-    front, count = [], 0
-    for task in queued:
-        count += not (isinstance(task, Force) and task.below is not None)
-        if count > MAX_WAITING_VIEW:
-            break
-        front.append(task)
-    return front

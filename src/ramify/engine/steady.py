@@ -19,9 +19,9 @@ from ramify.engine.batch import StepBatch
 from ramify.engine.charge import BranchCharges
 from ramify.engine.decode_loop import MOST_IN_FLIGHT
 from ramify.engine.live import LiveTrees
-from ramify.engine.parallel import AnyLoop
-from ramify.engine.record import Recorder
-from ramify.engine.request import Grow, Request, cursor_of
+from ramify.engine.parallel import AnyExecutor, AnyLoop
+from ramify.engine.record import Recorder, Wanted
+from ramify.engine.request import Grow, Request, Task, cursor_of
 from ramify.engine.sample import SampleRow
 
 LEAST_STEPS = 4
@@ -42,6 +42,37 @@ def make_room(tasks: Sequence[Grow], live: LiveTrees) -> None:
     room = min(max(grown, LEAST_ROOM), MOST_ROOM, cache.num_free // (2 * len(tasks)))
     for task in tasks:
         cache.make_room_ahead(cursor_of(task), min(room, live.most_tokens(task)))
+
+
+def steady_tasks(
+    live: LiveTrees, recorder: Recorder, ready: Sequence[tuple[Task, Wanted, bool]]
+) -> tuple[list[Grow], list[SampleRow]] | None:
+    """A step's branches and their draws if they are all there is to do; they get room ahead."""
+    if len(ready) != len(live.tasks):
+        return None
+    draws = recorder.steady_draws(ready)
+    if draws is None:
+        return None
+    tasks = [task for task, _, _ in ready if isinstance(task, Grow)]
+    make_room(tasks, live)
+    return tasks, draws
+
+
+def open_steady(
+    live: LiveTrees,
+    recorder: Recorder,
+    executor: AnyExecutor,
+    batch: StepBatch,
+    tasks: Sequence[Grow],
+    draws: Sequence[SampleRow],
+) -> SteadyDecode | None:
+    """Start decoding without the books; None where it is not worth it or has no room."""
+    if executor.loop is None:
+        return None
+    token_bytes, method = executor.kv_bytes_per_token, executor.method_in_use
+    charges = BranchCharges(batch, token_bytes=token_bytes, method=method)
+    steady = SteadyDecode(live, recorder, executor.loop, batch, tasks, draws, charges)
+    return steady if steady.is_worth_it and steady.start() else None
 
 
 class SteadyDecode:
