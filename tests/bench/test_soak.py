@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,13 @@ def test_an_engine_that_stands_still_is_interrupted(
     llm = make_llm(model)
     monkeypatch.setattr("ramify.bench.soak.run.PATIENCE_S", 1.0)
     monkeypatch.setattr(llm.engine, "step", lambda *, is_watched=False: False)
-    report = run(llm, rounds=1)
+    # as in a process that a shell started in the background
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        report = run(llm, rounds=1)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "the handler is put back"
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert report.violation is not None and "no step for 1 s" in report.violation
 
 

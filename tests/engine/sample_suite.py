@@ -26,7 +26,7 @@ from ramify.engine.sample import History, SampleRow, _adjust, sample, token_logp
 
 ON_GPU = os.environ.get("TRITON_INTERPRET") != "1"
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
-VOCABS = (1000, 32003, 128256) if ON_GPU else (97, 1000, 4100)
+VOCABS = (1000, 32003, 128256) if ON_GPU else (97, 4100)
 TEMPERATURES = [{"temperature": t} for t in (0.0, 1.0, 0.3, 2.5, 1e-4, 50.0)]
 
 
@@ -113,19 +113,19 @@ def check(logits: Tensor, rows: Sequence[SampleRow], edit_capacity: int = 0) -> 
 
 @pytest.mark.parametrize("vocab", VOCABS)
 def test_tokens_at_all_temperatures(vocab: int) -> None:
-    check(make_logits(vocab), make_rows(60, 5, TEMPERATURES))
+    check(make_logits(vocab), make_rows(36, 5, TEMPERATURES))
 
 
 @pytest.mark.parametrize("vocab", VOCABS)
 def test_filters(vocab: int) -> None:
-    check(make_logits(vocab), make_rows(80, 5, make_filters(16, vocab)))
+    check(make_logits(vocab), make_rows(48, 5, make_filters(16, vocab)))
 
 
 @pytest.mark.parametrize("vocab", VOCABS)
 def test_edits_with_and_without_filters(vocab: int) -> None:
     mixes = make_edits(6, vocab)
     mixes += [a | b for a, b in zip(make_edits(4, vocab), make_filters(4, vocab), strict=True)]
-    check(make_logits(vocab), make_rows(55, 5, [*mixes, {}]), edit_capacity=55 * vocab)
+    check(make_logits(vocab), make_rows(33, 5, [*mixes, {}]), edit_capacity=33 * vocab)
 
 
 def test_edited_copies_are_those_of_the_cpu_to_the_bit() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 from types import TracebackType
+from typing import Any
 
 from ramify.engine import Engine
 
@@ -25,9 +27,12 @@ class Watchdog:
         self._patience_s = patience_s
         self._last_step = engine.num_steps + most_steps
         self._done = threading.Event()
+        self._handler: Any = None
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Watchdog:
+        # a process started in the background ignores interrupts, its own among them
+        self._handler = signal.signal(signal.SIGINT, signal.default_int_handler)
         self._thread.start()
         return self
 
@@ -39,6 +44,7 @@ class Watchdog:
     ) -> None:
         self._done.set()
         self._thread.join()
+        signal.signal(signal.SIGINT, self._handler)
 
     def _watch(self) -> None:
         seen, still_s = self._engine.num_steps, 0.0
