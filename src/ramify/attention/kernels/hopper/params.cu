@@ -1,9 +1,5 @@
 // What the host passes and what the parts of the kernel agree on: sizes, shared memory, flags.
 
-using u32 = unsigned int;
-using u64 = unsigned long long;
-using i64 = long long;
-
 constexpr int BLOCK = 64;                         // tokens of a stage
 constexpr int CHUNKS = (HEAD_DIM + 63) / 64;      // 128-byte columns of a row
 constexpr int TILE_BYTES = BLOCK * 128 * CHUNKS;  // K or V of a stage

@@ -56,6 +56,11 @@ class KernelConstants:
         return 2 * BLOCK * 128 * self._chunks() + 4 * 8
 
 
+def instructions() -> str:
+    """Single instructions as functions, for other kernels too; they need `BF16` and PREAMBLE."""
+    return files(__package__).joinpath("instructions.cu").read_text(encoding="utf-8")
+
+
 def hopper_source(constants: KernelConstants) -> str:
     """The translation unit of one variant."""
     folder = files(__package__)
@@ -75,7 +80,7 @@ def hopper_source(constants: KernelConstants) -> str:
     return "\n".join(
         [
             *(f"#define {name} {value}" for name, value in defines.items()),
-            ORDER,
+            PREAMBLE,
             _wgmma("wgmma_s", 64, kind, k_major=True),
             _wgmma("wgmma_o", constants.head_dim, kind, k_major=False),
             *parts,
@@ -83,7 +88,10 @@ def hopper_source(constants: KernelConstants) -> str:
     )
 
 
-ORDER = """
+PREAMBLE = """
+using u32 = unsigned int;
+using u64 = unsigned long long;
+using i64 = long long;
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }

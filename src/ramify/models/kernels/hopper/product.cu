@@ -14,10 +14,7 @@
 //              warpgroups sum up as x passes by: an MLP's first half in one launch (SwiGLU)
 //
 // Compiled at run time behind what product.py defines: ROWS, TILE, SPLIT, STAGES, BF16, ADD, GATED,
-// and the wrapper wgmma_rows.
-
-using u32 = unsigned int;
-using u64 = unsigned long long;
+// the wrapper wgmma_rows, and the single instructions of attention's kernel.
 
 constexpr int GROUPS = TILE / 64;               // warpgroups that multiply
 constexpr int W_BYTES = TILE * 128, X_BYTES = ROWS * 128, STAGE_BYTES = W_BYTES + X_BYTES;
@@ -37,15 +34,6 @@ struct Params {
   float eps;            // gated: added to the mean square
 };
 
-__device__ __forceinline__ u32 smem_address(const void *p) {
-  return static_cast<u32>(__cvta_generic_to_shared(p));
-}
-__device__ __forceinline__ void wait(u32 bar, u32 parity) {
-  asm volatile(
-      "{\n.reg .pred done;\n"
-      "again_%=:\n mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra again_%=;\n}\n" ::"r"(bar), "r"(parity) : "memory");
-}
 __device__ __forceinline__ void expect_bytes(u32 bar, u32 bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes)
                : "memory");
@@ -57,10 +45,6 @@ __device__ __forceinline__ void bring(u32 dst, const TensorMap &map, int column,
       "[%0], [%1, {%2, %3}], [%4], %5;" ::"r"(dst), "l"(&map), "r"(column), "r"(row), "r"(bar),
       "l"(policy) : "memory");
 }
-// a tile of 128-byte rows, swizzled, as an operand
-__device__ __forceinline__ u64 descriptor(u32 address) {
-  return (u64)((address & 0x3FFFF) >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
-}
 __device__ __forceinline__ float4 load_peer(u32 address, u32 rank) {
   u32 there;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
@@ -71,15 +55,6 @@ __device__ __forceinline__ float4 load_peer(u32 address, u32 rank) {
 }
 __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-__device__ __forceinline__ u32 pack(float low, float high) {
-  u32 y;
-#if BF16
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
-#else
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
-#endif
-  return y;
 }
 __device__ __forceinline__ float2 unpack(u32 x) {
 #if BF16
@@ -162,7 +137,7 @@ __device__ __forceinline__ void multiply(const Params &p, char *smem, u32 base, 
   for (int i = 0, stage = 0, turn = 0; i < p.steps; ++i) {
     wait(full + 8 * stage, turn);
     const u32 at = base + stage * STAGE_BYTES;
-    const u64 w = descriptor(at + group * (64 * 128)), x = descriptor(at + W_BYTES);
+    const u64 w = descriptor(at + group * (64 * 128), 16), x = descriptor(at + W_BYTES, 16);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; ++k) wgmma_rows(sum, w + 2 * k, x + 2 * k);
@@ -172,8 +147,7 @@ __device__ __forceinline__ void multiply(const Params &p, char *smem, u32 base, 
       __syncwarp();
     }
     wgmma_wait<1>();
-    if (before >= 0 && lane == 0)
-      asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(free + 8 * before) : "memory");
+    if (before >= 0 && lane == 0) arrive(free + 8 * before);
     before = stage;
     if (++stage == STAGES) stage = 0, turn ^= 1;
   }
@@ -188,9 +162,8 @@ extern "C" __global__ void __launch_bounds__(GROUPS * 128 + 32, 1)
   const int group = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; ++i) {
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(base + OFF_BARRIERS + 8 * i));
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(base + OFF_BARRIERS + 8 * (STAGES + i)),
-                   "r"(4 * GROUPS));
+      barrier_init(base + OFF_BARRIERS + 8 * i, 1);
+      barrier_init(base + OFF_BARRIERS + 8 * (STAGES + i), 4 * GROUPS);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }

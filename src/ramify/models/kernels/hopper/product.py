@@ -11,7 +11,7 @@ from importlib.resources import files
 import torch
 from torch import Tensor
 
-from ramify.attention.kernels.hopper.source import ORDER
+from ramify.attention.kernels.hopper.source import MAX_SHARED_BYTES, PREAMBLE, instructions
 from ramify.core.errors import BackendUnavailable
 from ramify.core.nvrtc import CudaKernel, bindings, checked, compile_cubin, require_compiler
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 ARCH = "sm_90a"
 FEW_ROWS = 32
-FEW_SHARED_BYTES, MAX_SHARED_BYTES = 160 << 10, 227 << 10
+FEW_SHARED_BYTES = 160 << 10
 MAX_ROWS = 128
 STEP = 64  # columns of a stage
 MAX_SPLIT = 2
@@ -71,7 +71,8 @@ class ProductKernel:
         return "\n".join(
             [
                 *(f"#define {name} {value}" for name, value in defines.items()),
-                ORDER,
+                PREAMBLE,
+                instructions(),
                 _wgmma("wgmma_rows", self.rows, kind),
                 files(__package__).joinpath("product.cu").read_text(encoding="utf-8"),
             ]
