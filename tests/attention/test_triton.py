@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from ramify.testing.processes import run_compiling, run_interpreted
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the package triton is not installed"
@@ -18,17 +17,7 @@ HERE = Path(__file__).parent
 
 @pytest.mark.timeout(400)
 def test_the_kernels_pass_their_suite_in_the_interpreter() -> None:
-    """A process of its own: Triton decides at import whether it interprets."""
-    suite = str(HERE / "interpreted.py")
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "timeout=300"]
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, suite],
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        cwd=HERE.parents[1],
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+    run_interpreted(HERE / "interpreted.py")
 
 
 COMPILE = """
@@ -77,11 +66,4 @@ assert all(len(kernel.asm["cubin"]) for kernel in (narrow, wide, merge))
 
 @pytest.mark.timeout(300)
 def test_the_kernels_compile_for_hopper_ahead_of_time(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr[-4000:]
+    run_compiling("-c", COMPILE, cache=tmp_path)

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from ramify.testing.processes import run_compiling, run_interpreted, run_suite
+
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the package triton is not installed"
 )
-HERE = Path(__file__).parent
-
-
-def run_suite(**environment: str) -> None:
-    """In a process of its own: Triton decides at import whether it interprets."""
-    suite = str(HERE / "sample_suite.py")
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "timeout=300"]
-    inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, suite],
-        env={**inherited, **environment},
-        cwd=HERE.parents[1],
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+SUITE = Path(__file__).parent / "sample_suite.py"
 
 
 @pytest.mark.timeout(400)
 def test_the_kernels_pass_their_suite_in_the_interpreter() -> None:
-    run_suite(TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+    run_interpreted(SUITE)
 
 
 @pytest.mark.gpu
 @pytest.mark.timeout(400)
 def test_the_kernels_pass_their_suite_on_a_gpu() -> None:
-    run_suite()
+    run_suite(SUITE)
 
 
 COMPILE = """
@@ -78,11 +62,4 @@ assert all(len(kernel["cubin"]) for kernel in (draw, *others))
 
 @pytest.mark.timeout(300)
 def test_the_kernels_compile_for_hopper_ahead_of_time(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr[-4000:]
+    run_compiling("-c", COMPILE, cache=tmp_path)

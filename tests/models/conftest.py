@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,28 +50,6 @@ class NaiveAttend:
 @pytest.fixture
 def naive_attend() -> type[NaiveAttend]:
     return NaiveAttend
-
-
-@pytest.fixture
-def run_interpreted() -> Callable[[str], None]:
-    """Run a suite of this folder in Triton's interpreter.
-
-    In a process of its own: Triton decides at import whether it interprets.
-    """
-
-    def run(suite: str) -> None:
-        here = Path(__file__).parent
-        options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "timeout=300"]
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, str(here / suite)],
-            env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-            cwd=here.parents[1],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-
-    return run
 
 
 @pytest.fixture(scope="session")

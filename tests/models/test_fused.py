@@ -15,6 +15,7 @@ from ramify.core.errors import ConfigError
 from ramify.models import Decoder, load_model
 from ramify.testing.compare import assert_within_budget
 from ramify.testing.models import save_tiny_llama
+from ramify.testing.processes import run_interpreted
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the package triton is not installed"
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.timeout(400)
-def test_it_passes_its_suite_in_the_interpreter(run_interpreted: Any) -> None:
-    run_interpreted("interpreted_fused.py")
+def test_it_passes_its_suite_in_the_interpreter() -> None:
+    run_interpreted(Path(__file__).parent / "interpreted_fused.py")
 
 
 def test_a_decoder_on_a_cpu_is_refused(tmp_path: Path) -> None:

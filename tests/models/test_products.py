@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
 
 from ramify.models.quantise import quantise
 from ramify.testing.compare import assert_within_budget
+from ramify.testing.processes import run_interpreted
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the package triton is not installed"
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.timeout(400)
-def test_they_pass_their_suite_in_the_interpreter(run_interpreted: Any) -> None:
-    run_interpreted("interpreted_fp8.py")
+def test_they_pass_their_suite_in_the_interpreter() -> None:
+    run_interpreted(Path(__file__).parent / "interpreted_fp8.py")
 
 
 @pytest.mark.gpu

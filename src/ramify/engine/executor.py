@@ -113,7 +113,7 @@ class Executor:
 
     @property
     def kv_bytes_read(self) -> int:
-        """Bytes of K and V that attention has read so far."""
+        """Bytes of K and V that attention has read so far; replays of graphs are not counted."""
         read = self.attention.kv_bytes_read
         return read if self.loop is None else read + self.loop.attention.kv_bytes_read
 
