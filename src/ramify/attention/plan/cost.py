@@ -14,7 +14,7 @@ class CostTable:
 
     step_us: float = 0.95  # K and V come from memory
     reread_us: float = 0.75  # K and V were read by another unit before: they come from L2
-    compute_us: float = 0.6  # nothing to wait for, 128 packed rows
+    compute_us: float = 1.07  # nothing to wait for, 128 packed rows
     unit_us: float = 1.0  # start and end of a unit
     masked_part: float = 0.05  # of a read more, where the rows of a unit see different tokens
     partial_us: float = 0.09  # one more partial result of a row, in the merge of that row

@@ -32,6 +32,7 @@ class ProductKernel:
     rows: int  # of x, padded: a multiple of 8
     tile: int  # rows of w of one CTA, a multiple of 64
     split: int  # CTAs that share a tile's columns
+    share: int = 1  # tiles whose CTAs share what they read of x
     is_bf16: bool  # else fp16
     adds: bool = False  # to what is in out
     is_gated: bool = False
@@ -63,6 +64,7 @@ class ProductKernel:
             "ROWS": self.rows,
             "TILE": self.tile,
             "SPLIT": self.split,
+            "SHARE": self.share,
             "STAGES": self.stages,
             "BF16": int(self.is_bf16),
             "ADD": int(self.adds),
@@ -150,7 +152,7 @@ def _map_of(matrix: Tensor, box_rows: int) -> _TensorMap:
 @cache
 def _compiled(variant: ProductKernel, device: int) -> CudaKernel:
     cubin = compile_cubin(variant.source(), ARCH)
-    return CudaKernel(cubin, "product", variant.shared_bytes, cluster=variant.split)
+    return CudaKernel(cubin, "product", variant.shared_bytes, cluster=variant.split * variant.share)
 
 
 def is_available(device: torch.device) -> bool:
@@ -200,7 +202,9 @@ def gated_product(x: Tensor, weight: Tensor, out: Tensor, *, eps: float) -> None
     """
     is_bf16, rows = x.dtype == torch.bfloat16, padded(len(x))
     tile = widest_tile(rows)
-    variant = ProductKernel(rows=rows, tile=tile, split=1, is_bf16=is_bf16, is_gated=True)
+    variant = ProductKernel(
+        rows=rows, tile=tile, split=1, share=shared_by(rows), is_bf16=is_bf16, is_gated=True
+    )
     _launch(variant, x, weight, out, box_rows=tile // 2, eps=eps)
 
 
@@ -216,7 +220,7 @@ def _launch(
     assert out.is_contiguous() and out.dtype == x.dtype and len(x) <= MAX_ROWS
     params = _Params(
         w=_map_of(weight, box_rows),
-        x=_map_of(x, variant.rows),
+        x=_map_of(x, variant.rows // variant.share),
         out=out.data_ptr(),
         num_rows=len(x),
         num_out=out.shape[1],
@@ -225,7 +229,8 @@ def _launch(
     )
     stream = torch.cuda.current_stream(x.device).cuda_stream
     kernel = _compiled(variant, x.device.index or 0)
-    grid = -(-out.shape[1] // box_rows) * variant.split
+    clusters = -(-out.shape[1] // (box_rows * variant.share))
+    grid = clusters * variant.share * variant.split
     kernel.launch(grid, variant.threads, stream, params, early=True)
 
 
@@ -246,6 +251,15 @@ def cut(num_out: int, rows: int, num_sms: int) -> tuple[int, int]:
 def widest_tile(rows: int) -> int:
     """Rows of the weight that a CTA takes at most; many rows should be read seldom."""
     return 128 if rows <= FEW_ROWS else 256
+
+
+def shared_by(rows: int) -> int:
+    """CTAs that share what they read of x: four where its rows can be parted so.
+
+    Only for gated products, whose clusters are then of four: as many as the parts of a GPU hold at
+    a time. Twice as many tiles, as other products have, would not all find a place.
+    """
+    return next(share for share in (4, 2, 1) if rows % (8 * share) == 0)
 
 
 @cache
