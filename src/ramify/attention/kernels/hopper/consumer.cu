@@ -26,19 +26,19 @@ struct Consumer : Rows {
     if (lane == 0) arrive(bars.free_q());
   }
 
-  // descriptors of one tile differ by constants in units of 16 bytes
+  // descriptors of one tile differ by constants in units of 16 bytes, in their low words
   __device__ __forceinline__ void score(float (&s)[32], int stage) {
-    const u64 k = descriptor(base + OFF_K + stage * TILE_BYTES, 16);
+    const u32 k = low_word(base + OFF_K + stage * TILE_BYTES, 16);
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 16; ++i)
-      wgmma_s(s, qf[i], k + (i / 4 * (BLOCK * 128) + i % 4 * 32) / 16, i > 0);
+      wgmma_s(s, qf[i], with_low_word(k + (i / 4 * (BLOCK * 128) + i % 4 * 32) / 16), i > 0);
     wgmma_commit();
   }
 
   __device__ __forceinline__ void weigh(u32 (&w)[16], int stage) {
-    const u64 v = descriptor(base + OFF_V + stage * TILE_BYTES, BLOCK * 128);
+    const u32 v = low_word(base + OFF_V + stage * TILE_BYTES, BLOCK * 128);
 #pragma unroll
-    for (int i = 0; i < BLOCK / 16; ++i) wgmma_o(o, &w[4 * i], v + i * (2048 / 16));
+    for (int i = 0; i < BLOCK / 16; ++i) wgmma_o(o, &w[4 * i], with_low_word(v + i * (2048 / 16)));
     wgmma_commit();
   }
 

@@ -45,8 +45,13 @@ __device__ __forceinline__ u32 pack(float low, float high) {
 #endif
   return y;
 }
-// 128-byte swizzled operands: K is [token][dim], V is read as its transpose
-__device__ __forceinline__ u64 descriptor(u32 address, u32 leading_bytes) {
-  return (u64)((address & 0x3FFFF) >> 4) | (u64)(leading_bytes >> 4) << 16 | (u64)(1024 >> 4) << 32 |
-         (u64)1 << 62;
+// 128-byte swizzled operands: K is [token][dim], V is read as its transpose. Only a descriptor's low
+// word says where, so one word has to be computed, and no carry
+__device__ __forceinline__ u32 low_word(u32 address, u32 leading_bytes) {
+  return (address & 0x3FFFF) >> 4 | leading_bytes >> 4 << 16;
+}
+__device__ __forceinline__ u64 with_low_word(u32 low) {
+  u64 x;
+  asm("mov.b64 %0, {%1, %2};" : "=l"(x) : "r"(low), "n"(1024 >> 4 | 1 << 30));
+  return x;
 }

@@ -183,10 +183,10 @@ __device__ __forceinline__ void multiply(const Params &p, char *smem, u32 base, 
   for (int i = 0, stage = 0, turn = 0; i < p.steps; ++i) {
     wait(full + 8 * stage, turn);
     const u32 at = base + stage * STAGE_BYTES;
-    const u64 w = descriptor(at + group * (64 * 128), 16), x = descriptor(at + W_BYTES, 16);
+    const u32 w = low_word(at + group * (64 * 128), 16), x = low_word(at + W_BYTES, 16);
     wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < 4; ++k) wgmma_rows(sum, w + 2 * k, x + 2 * k);
+    for (int k = 0; k < 4; ++k) wgmma_rows(sum, with_low_word(w + 2 * k), with_low_word(x + 2 * k));
     wgmma_commit();
     if (GATED) {
       squares.add(smem + stage * STAGE_BYTES + W_BYTES);
