@@ -14,6 +14,7 @@ from ramify.models.kernels.hopper.product import (
     gated_product,
     padded,
     product,
+    shared_by,
     suits,
     widest_tile,
 )
@@ -30,11 +31,15 @@ SHAPES = {"qkv": 6144, "out": 4096, "gate_up": 28672, "head": 128256, "small": 4
 def test_variants_compile_without_spills_of_shared_memory(rows: int, is_bf16: bool) -> None:
     cuts = {cut(num_out, rows, NUM_SMS) for num_out in SHAPES.values()}
     variants = [
-        ProductKernel(rows=rows, tile=tile, split=split, is_bf16=is_bf16, adds=split == 2)
-        for tile, split in sorted(cuts)
+        ProductKernel(
+            rows=rows, tile=tile, split=split, share=share, is_bf16=is_bf16, adds=split == 2
+        )
+        for tile, split, share in sorted(cuts)
     ]
-    tile = widest_tile(rows)
-    variants.append(ProductKernel(rows=rows, tile=tile, split=1, is_bf16=is_bf16, is_gated=True))
+    tile, share = widest_tile(rows), shared_by(rows)
+    variants.append(
+        ProductKernel(rows=rows, tile=tile, split=1, share=share, is_bf16=is_bf16, is_gated=True)
+    )
     for variant in variants:
         assert variant.stages >= 3, "a ring must hide the memory's latency"
         _, log = compile_with_log(variant.source(), "sm_90a", ["--ptxas-options=-v"])
@@ -45,9 +50,11 @@ def test_variants_compile_without_spills_of_shared_memory(rows: int, is_bf16: bo
 def test_cuts_keep_most_sms_reading() -> None:
     for name, num_out in SHAPES.items():
         for rows in (8, 64, 96, 128):
-            tile, split = cut(num_out, rows, NUM_SMS)
+            tile, split, share = cut(num_out, rows, NUM_SMS)
             ctas = -(-num_out // tile) * split
             assert ctas >= 0.7 * NUM_SMS or (tile, split) == (64, 2), (name, rows)
+            assert split * share < 4 or ctas <= 112, "clusters of four that fit at a time"
+            assert split == cut(num_out, 8, NUM_SMS)[1], "bits do not depend on the rows"
     assert [padded(rows) for rows in (1, 8, 9, 50, 128)] == [8, 8, 16, 64, 128]
 
 

@@ -23,6 +23,7 @@ FEW_SHARED_BYTES = 160 << 10
 MAX_ROWS = 128
 STEP = 64  # columns of a stage
 MAX_SPLIT = 2
+BUSY, PLACED = 0.7, 0.85  # of the SMs: those that keep the memory busy; places of clusters of four
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,9 +187,11 @@ def product(x: Tensor, weight: Tensor, out: Tensor, *, adds: bool) -> None:
         out: [M, N] contiguous, like x.
     """
     rows = padded(len(x))
-    tile, split = cut(len(weight), rows, _num_sms(x.device))
+    tile, split, share = cut(len(weight), rows, _num_sms(x.device))
     is_bf16 = x.dtype == torch.bfloat16
-    variant = ProductKernel(rows=rows, tile=tile, split=split, is_bf16=is_bf16, adds=adds)
+    variant = ProductKernel(
+        rows=rows, tile=tile, split=split, share=share, is_bf16=is_bf16, adds=adds
+    )
     _launch(variant, x, weight, out, box_rows=tile)
 
 
@@ -234,18 +237,23 @@ def _launch(
     kernel.launch(grid, variant.threads, stream, params, early=True)
 
 
-def cut(num_out: int, rows: int, num_sms: int) -> tuple[int, int]:
-    """Tile and split of a product: the largest tile that still keeps most SMs reading.
+def cut(num_out: int, rows: int, num_sms: int) -> tuple[int, int, int]:
+    """Tile, split and share of a product: the largest tile that still keeps most SMs reading.
 
     A larger tile reads the rows less often, and a split has to be folded; but a CTA has to read
-    enough for the memory's latency not to matter, which 0.7 of the SMs do for all.
+    enough for the memory's latency not to matter, which BUSY of the SMs do for all. The split does
+    not depend on the rows, so neither do their bits.
     """
-    for split in (1, MAX_SPLIT):
-        for tile in (256, 128, 64):
-            ctas = -(-num_out // tile) * split
-            if tile <= widest_tile(rows) and ctas >= 0.7 * num_sms:
-                return tile, split
-    return 64, MAX_SPLIT
+    enough = BUSY * num_sms
+    for tile in (256, 128):
+        if tile <= widest_tile(rows) and -(-num_out // tile) >= enough:
+            return tile, 1, 1
+    ctas = MAX_SPLIT * -(-num_out // 128)
+    if ctas < enough:
+        return 64, MAX_SPLIT, 1
+    # clusters of four do not find a place on all SMs
+    shares = rows > 64 and rows % 16 == 0 and ctas <= PLACED * num_sms
+    return 128, MAX_SPLIT, 2 if shares else 1
 
 
 def widest_tile(rows: int) -> int:
@@ -254,11 +262,7 @@ def widest_tile(rows: int) -> int:
 
 
 def shared_by(rows: int) -> int:
-    """CTAs that share what they read of x: four where its rows can be parted so.
-
-    Only for gated products, whose clusters are then of four: as many as the parts of a GPU hold at
-    a time. Twice as many tiles, as other products have, would not all find a place.
-    """
+    """CTAs of a gated product that share what they read of x: four where its rows can be parted."""
     return next(share for share in (4, 2, 1) if rows % (8 * share) == 0)
 
 
