@@ -319,13 +319,17 @@ def _fill(  # type: ignore[no-untyped-def]
         if u < num_units:
             out[0], out[1], out[2], out[3] = first_row[u], row_count[u], begin[u], begin[u + 1]
             out[4], out[5], out[6], out[7] = tokens[u], opened[u], slot0[u], unit_flags[u]
-            out[8:14] = pieces[begin[u], :6]
+            for i in range(6):
+                out[8 + i] = pieces[begin[u], i]
         else:
             out[0], out[1], out[7] = row, 1, DONE
             row += 1
     for w in range(num_workers):
         units[w, 14], units[w, 15] = after[w], max(per_worker[w + 1] - 1, 0)
-    mean = load.sum() / num_workers
+    total_load = busiest = 0.0
+    for w in range(num_workers):
+        total_load += load[w]
+        busiest = max(busiest, load[w])
     return (
         after[num_workers],
         num_slots,
@@ -334,5 +338,5 @@ def _fill(  # type: ignore[no-untyped-def]
         most_rows,
         num_open,
         read,
-        load.max() / mean if mean > 0 else 1.0,
+        busiest * num_workers / total_load if total_load > 0 else 1.0,
     )

@@ -55,10 +55,22 @@ def cut_spans(lists: Lists, pieces: Pieces, tuning: Tuning, *, is_wide: bool) ->
     if tuning.fixed_cuts is not None:
         room += int(lists.length.sum()) // tuning.fixed_cuts
     columns = np.empty((7, room), dtype=np.int64)
+    cost = np.empty(len(lists.indptr) - 1)
+    _weigh_lists(
+        lists.indptr,
+        lists.length,
+        lists.is_reread,
+        first_us / STEP,
+        again_us / STEP,
+        costs.unit_us,
+        cost,
+    )
     num_cuts, num_items, predicted_us = _cut(
         lists.indptr,
         (lists.piece, lists.length, lists.is_reread, lists.half),
         (pieces.slot, pieces.node, pieces.offset),
+        cost,
+        np.argsort(-cost, kind="stable"),
         columns,
         tuning.num_workers,
         tuning.fixed_cuts or 0,
@@ -91,7 +103,8 @@ def _take_turns(begin, end, length, half, order):  # type: ignore[no-untyped-def
     for e in range(begin, end):
         sorted_by_half[half[e], count[half[e]]] = e
         count[half[e]] += 1
-    order[begin : begin + count[0]] = sorted_by_half[0, : count[0]]
+    for i in range(count[0]):
+        order[begin + i] = sorted_by_half[0, i]
     place = begin + count[0]
     after = np.zeros(3, dtype=np.int64)
     turn = 1
@@ -106,11 +119,33 @@ def _take_turns(begin, end, length, half, order):  # type: ignore[no-untyped-def
         turn = 3 - turn
 
 
+# Compiled code here copies and searches in loops of its own: an assignment of slices, a sort and a
+# maximum of an array would take most of the seconds that the first start on a machine compiles.
+@njit
+def _weigh_lists(indptr, length, is_reread, first_us, again_us, unit_us, cost):  # type: ignore[no-untyped-def]
+    for t in range(len(cost)):
+        us = unit_us
+        for e in range(indptr[t], indptr[t + 1]):
+            us += length[e] * (again_us if is_reread[e] else first_us)
+        cost[t] = us
+
+
+@njit
+def _least_loaded(load):  # type: ignore[no-untyped-def]
+    best = 0
+    for w in range(1, len(load)):
+        if load[w] < load[best]:
+            best = w
+    return best
+
+
 @njit
 def _cut(
     indptr,
     entries,
     pieces,
+    cost,
+    longest_first,
     out,
     workers,
     fixed,
@@ -128,21 +163,20 @@ def _cut(
     piece, length, is_reread, half = entries
     slot, node, offset = pieces
     num_lists = len(indptr) - 1
-    cost = np.empty(num_lists)
+    total = longest = 0.0
     for t in range(num_lists):
-        us = unit_us
-        for e in range(indptr[t], indptr[t + 1]):
-            us += length[e] * (again_us if is_reread[e] else first_us)
-        cost[t] = us
-    total, longest = cost.sum(), cost.max() if num_lists else 0.0
+        total += cost[t]
+        longest = max(longest, cost[t])
     if not fixed and num_lists:
         # lists that fill the workers evenly enough stay whole: nothing to merge
         load = np.zeros(workers)
         whole = np.empty(num_lists, dtype=np.int64)
-        for t in np.argsort(-cost):
-            whole[t] = np.argmin(load)
+        busiest = 0.0
+        for t in longest_first:
+            whole[t] = _least_loaded(load)
             load[whole[t]] += cost[t]
-        if load.max() <= total / workers + merge_us:
+            busiest = max(busiest, load[whole[t]])
+        if busiest <= total / workers + merge_us:
             items = 0
             for t in range(num_lists):
                 _take_turns(indptr[t], indptr[t + 1], length, half, out[4])
@@ -154,7 +188,7 @@ def _cut(
                 if indptr[t + 1] > indptr[t]:
                     out[5, items], out[6, items] = t, whole[t]
                     items += 1
-            return indptr[num_lists], items, load.max()
+            return indptr[num_lists], items, busiest
     # a list cut in n spans takes longest / n to read and n partial results to merge
     least = max(np.sqrt(partial_us * longest), unit_us + min_steps * STEP * first_us)
     workers = max(1, min(workers, int(total / least + 0.5)))
