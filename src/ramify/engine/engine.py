@@ -57,7 +57,7 @@ class Engine:
         self.cache = cache
         self.policy = policy
         self.limits = limits
-        self.live = LiveTrees(cache, codec, limits, prefix_cache=prefix_cache)
+        self.live = LiveTrees(cache, codec, limits, prefix_cache=prefix_cache, clock=clock)
         self.num_steps = 0
         self.last_batch: StepBatch | None = None
         self._recorder = Recorder(self.live, clock)
@@ -136,6 +136,7 @@ class Engine:
         if self._go_on(is_watched=is_watched):
             return True
         self._receive()
+        self.live.pins.expire()
         if not self.live.tasks:
             return False
         decision = self.policy.decide(self._view())
@@ -288,9 +289,11 @@ class Engine:
         return bool(ready)
 
     def _unblock(self) -> bool:
-        """Nothing could run: free idle paths, or give up on the oldest request."""
+        """Nothing could run: free idle paths, then pins, or give up on the oldest request."""
         if not self.live.tasks or self.live.drop_idle(self.limits.num_slots) > 0:
             return bool(self.live.tasks)
+        if self.live.pins.yield_one():
+            return True
         oldest = min(self.live.tasks.values(), key=lambda task: (task.request.id, task.id))
         needed = self.live.tokens_to_open(oldest)
         error = OutOfSlots(needed, self.cache.available, f"request {oldest.request.id}")

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from ramify.core.errors import InputError, expected_got
-from ramify.core.outputs import ScoreOutput, TokenLogprob, Usage
+from ramify.core.outputs import ScoreOutput
 from ramify.core.params import SamplingParams
-from ramify.core.seeds import child_seed
-from ramify.engine.engine import Engine
+from ramify.engine.cut import fork_at, rewind_to
+from ramify.engine.node_view import NodeView
 from ramify.engine.perform import perform
-from ramify.engine.request import Request
+from ramify.engine.pins import Pin
 from ramify.search.controller import (
     Action,
     Append,
@@ -22,17 +22,15 @@ from ramify.search.controller import (
     Failed,
     Finish,
     Finished,
+    Mark,
     Prune,
     Score,
     Scored,
     Spawned,
 )
-from ramify.search.tree import LogicalNode, NodeState, TreeView
+from ramify.search.tree import TreeView
 
 E = TypeVar("E", bound=Event)
-
-FORK_SEEDS = 1 << 32
-"""Offset of the child indices used by `fork`, clear of those that `expand` counts from 0."""
 
 
 class Manual:
@@ -47,99 +45,12 @@ class Manual:
         return []
 
 
-class NodeHandle:
+class NodeHandle(NodeView):
     """One node of a live tree. Calls block until the model has done what they ask.
 
     The KV of a node stays while its handle's tree is open, unless memory runs short: then it is
     dropped and recomputed when it is needed again, except on pinned trees.
     """
-
-    def __init__(self, engine: Engine, request: Request, node: int) -> None:
-        self._engine = engine
-        self._request = request
-        self._id = node
-
-    # ── reading ──────────────────────────────────────────────────────────────────────────────────
-    @property
-    def id(self) -> int:
-        """The node's number in its tree; the root is 0."""
-        return self._id
-
-    @property
-    def request_id(self) -> int:
-        """The engine's number for the tree, which `LLM.abort` takes."""
-        return self._request.id
-
-    @property
-    def _node(self) -> LogicalNode:
-        return self._request.tree[self._id]
-
-    @property
-    def text(self) -> str:
-        """Text of this node alone."""
-        return self._node.text
-
-    @property
-    def token_ids(self) -> list[int]:
-        """Tokens of this node alone."""
-        return list(self._node.token_ids)
-
-    @property
-    def completion(self) -> str:
-        """Text of the path after the prompt."""
-        return self._request.tree.completion_text(self._id)
-
-    @property
-    def path_token_ids(self) -> list[int]:
-        """All tokens of the path, prompt included."""
-        return [*self._request.prompt_ids, *self._request.tree.completion_ids(self._id)]
-
-    @property
-    def cumulative_logprob(self) -> float:
-        """Log-probability of the path after the prompt (natural log)."""
-        return self._node.cumulative_logprob
-
-    @property
-    def logprobs(self) -> list[TokenLogprob] | None:
-        """Per token of this node, when they were asked for."""
-        return self._node.logprobs
-
-    @property
-    def finish_reason(self) -> str | None:
-        """Why the node ended: stop, length, or None for given tokens."""
-        return self._node.finish_reason
-
-    @property
-    def stop_reason(self) -> str | int | None:
-        """The stop string or stop token that ended the node, if one did."""
-        return self._node.stop_reason
-
-    @property
-    def seed(self) -> int:
-        """The seed this branch draws with."""
-        return self._node.seed
-
-    @property
-    def state(self) -> str:
-        """growing, idle, closed or pruned."""
-        return self._node.state.value
-
-    @property
-    def parent(self) -> NodeHandle | None:
-        """The node above, or None at the root."""
-        above = self._node.parent
-        return None if above is None else self._at(above)
-
-    @property
-    def children(self) -> list[NodeHandle]:
-        """The nodes below, pruned ones left out."""
-        nodes = (self._request.tree[child] for child in self._node.children)
-        return [self._at(node.id) for node in nodes if node.state is not NodeState.PRUNED]
-
-    @property
-    def usage(self) -> Usage:
-        """What the whole tree has cost so far."""
-        return self._request.usage
 
     # ── growing ──────────────────────────────────────────────────────────────────────────────────
     def expand(self, k: int, params: SamplingParams | None = None) -> list[NodeHandle]:
@@ -179,34 +90,62 @@ class NodeHandle:
         (event,) = self._wait(Scored, 1)
         return list(event.logprobs)
 
+    def mark(self, score: float) -> None:
+        """Attach a score, for exports and for whoever reads the tree."""
+        self._perform(Mark(node=self._id, score=float(score)))
+
+    # ── forking, rewinding, holding ──────────────────────────────────────────────────────────────
     def fork(self, at: int) -> NodeHandle:
         """A new node whose path is the first `at` tokens of this one's; no KV is copied.
 
         Raises InputError unless the prompt's length <= at <= the path's length.
         """
-        self._check_open()
-        tree, prompt = self._request.tree, len(self._request.prompt_ids)
-        length = len(self.path_token_ids)
-        if not isinstance(at, int) or not prompt <= at <= length:
-            raise InputError(expected_got("at", f"an int in [{prompt}, {length}]", repr(at)))
-        cursor = self._engine.live.path_of(self._request, self._id)
-        begin, step = 0, tree[tree.root]
-        for step in tree.path(self._id):
-            if begin + len(step.token_ids) >= at:
-                break
-            begin += len(step.token_ids)
-        above = tree.root if step.parent is None else step.parent
-        index = FORK_SEEDS + self._request.next_fork(step.id)
-        node = tree.add(above, seed=child_seed(step.seed, index))
-        if step.parent is not None:
-            node.token_ids = step.token_ids[: at - begin]
-            node.text = self._engine.live.codec.decode(node.token_ids)
-            known = step.logprobs[: at - begin] if step.logprobs else []
-            node.cumulative_logprob += sum(t.logprob for t in known)
-        node.state = NodeState.IDLE
-        self._request.cursors[node.id] = self._engine.cache.fork(cursor, at)
-        return self._at(node.id)
+        self._settle()
+        return self._at(fork_at(self._engine.live, self._request, self._id, at).id)
 
+    def rewind(self, n: int | None = None, *, to: int | None = None) -> NodeHandle:
+        """Take back the last `n` tokens of the path, or all behind its first `to` tokens.
+
+        The KV of the tokens before stays, and nothing is recomputed. This handle becomes the
+        shortened branch and is returned; nodes above stay as they are, also those that it rewinds
+        past. What is grown from it then is new: its seed is another one.
+
+        Raises InputError when not exactly one of both is given, for a position outside of
+        [the prompt's length, the path's length], and when nodes live below this one.
+        """
+        if (n is None) == (to is None):
+            got = "none" if n is None else "both"
+            raise InputError(expected_got("rewind", "either n or to", got))
+        self._settle()
+        length = len(self.path_token_ids)
+        if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 0):
+            raise InputError(expected_got("n", "an int >= 0", repr(n)))
+        end = length - n if n is not None else to
+        if end != length:
+            assert end is not None, "one of both was given"
+            made = rewind_to(self._engine.live, self._request, self._id, end)
+            self._id = made.id
+        return self
+
+    def pin(self, ttl: float | None = None) -> Pin:
+        """Hold the KV of this node's path in the pool for `ttl` seconds; None: until `unpin`.
+
+        It outlives the tree: a prompt that begins with the path finds it cached. A second pin of
+        the node replaces the first. Where a request would otherwise fail for want of slots, pins
+        yield, those that end first before others; `Pin.state` says so.
+
+        Raises InputError for a time that is no finite number above 0.
+        """
+        self._settle()
+        live = self._engine.live
+        cursor = live.path_of(self._request, self._id)
+        return live.pins.hold(self._request.id, self._id, cursor, ttl)
+
+    def unpin(self) -> None:
+        """Let go of this node's pin now, if it has one; also when the tree is finished."""
+        self._engine.live.pins.release(self._request.id, self._id)
+
+    # ── endings ──────────────────────────────────────────────────────────────────────────────────
     def prune(self) -> int:
         """Cut this node and everything below it now; returns the KV bytes freed."""
         if self._id == self._request.tree.root:
@@ -227,12 +166,14 @@ class NodeHandle:
         return (cache.available - before) * self._engine.executor.kv_bytes_per_token
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
-    def _at(self, node: int) -> NodeHandle:
-        return NodeHandle(self._engine, self._request, node)
-
     def _check_open(self) -> None:
         if self._request.is_done:
             raise InputError(expected_got("tree", "an open tree", "a finished one"))
+
+    def _settle(self) -> None:
+        """Have everything written down that was computed; raise InputError if the tree is over."""
+        self._engine.settle()
+        self._check_open()
 
     def _perform(self, action: Action) -> None:
         self._check_open()

@@ -6,7 +6,7 @@ A request's paths live in `request.cursors`, one per logical node that may still
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ramify.cache import Cursor, Node, TokenTree
@@ -15,6 +15,7 @@ from ramify.core.outputs import TokenLogprob
 from ramify.core.params import SamplingParams
 from ramify.core.seeds import child_seed
 from ramify.engine.codec import Codec
+from ramify.engine.pins import Pins
 from ramify.engine.request import Beams, Fan, Force, Grow, Request, Reveal, Task
 from ramify.engine.sample import History
 from ramify.engine.text import CONTEXT_TOKENS, TextStream
@@ -35,13 +36,20 @@ class LiveTrees:
     """The engine's books. Every edit of the token tree that a request causes happens here."""
 
     def __init__(
-        self, cache: TokenTree, codec: Codec, limits: Limits, *, prefix_cache: bool
+        self,
+        cache: TokenTree,
+        codec: Codec,
+        limits: Limits,
+        *,
+        prefix_cache: bool,
+        clock: Callable[[], float],
     ) -> None:
         self.cache = cache
         self.codec = codec
         self.limits = limits
         self.requests: dict[int, Request] = {}
         self.tasks: dict[int, Task] = {}
+        self.pins = Pins(cache, keep=prefix_cache, clock=clock)
         self._prefix_cache = prefix_cache
         self._task_ids = itertools.count()
         self._text_of: dict[int, str] = {}
@@ -296,5 +304,6 @@ class LiveTrees:
             if request.is_pinned:
                 self.cache.unpin(cursor)
             self.cache.close(cursor, keep=self._prefix_cache)
+        self.pins.leave(request.id)
         request.events.clear()
         self.requests.pop(request.id, None)

@@ -90,6 +90,7 @@ class Recorder:
             node.token_ids += tokens[:-1]
             for logprob in logprobs[:-1]:
                 node.cumulative_logprob += logprob
+            node.token_logprobs += logprobs[:-1]
             node.text += task.stream.extend(tokens[:-1])
             tree.generated_tokens += before
             usage.generated_tokens += before
@@ -165,6 +166,7 @@ class Recorder:
         request = task.request
         node = request.tree[task.node]
         node.token_ids.append(token)
+        node.token_logprobs.append(logprob)
         node.cumulative_logprob += logprob
         request.tree.generated_tokens += 1
         request.usage.generated_tokens += 1
@@ -239,7 +241,8 @@ class Recorder:
         node = task.request.tree[task.node]
         logprobs = tuple(task.collected[at] for at in sorted(task.collected))
         node.state = NodeState.IDLE
-        node.cumulative_logprob += sum(token.logprob for token in logprobs)
+        node.token_logprobs = [token.logprob for token in logprobs]
+        node.cumulative_logprob += sum(node.token_logprobs)
         if action.logprobs is not None:
             node.logprobs = list(logprobs)
         task.request.events.append(

@@ -42,9 +42,13 @@ class Front:
         tree = self._tree
         left = {*self.nodes, *self.held} - {self.start}
         made = []
-        for parent, token in zip(action.nodes, action.tokens, strict=True):
+        base = tree[self.start].cumulative_logprob
+        columns = zip(action.nodes, action.tokens, action.logprobs, strict=True)
+        for parent, token, logprob in columns:
             child = tree.add(parent, seed=given_seed(tree[parent].seed, (token,)))
             child.token_ids, child.text = [token], text_of(token)
+            child.token_logprobs = [base + float(logprob) - child.cumulative_logprob]
+            child.cumulative_logprob = base + float(logprob)
             made.append(child.id)
         self.nodes, self.held = made, frozenset(action.held)
         self._settle(left)

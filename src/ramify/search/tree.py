@@ -34,7 +34,9 @@ class LogicalNode:
     token_ids: list[int] = field(default_factory=list)
     text: str = ""
     cumulative_logprob: float = 0.0  # of the whole path below the root, natural log
-    logprobs: list[TokenLogprob] | None = None
+    token_logprobs: list[float] = field(default_factory=list)  # natural log; of given tokens: none
+    logprobs: list[TokenLogprob] | None = None  # the same with alternatives, when asked for
+    forked_from: int | None = None  # the node whose first tokens this one shares
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     score: float | None = None
