@@ -18,7 +18,7 @@ import ramify
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "ramify"
 # policies, controllers, the cache and the task generators run on a CPU in microseconds
-ROOMS_WITHOUT_TORCH = ["core", "cache", "scheduling", "search", "zoo"]
+ROOMS_WITHOUT_TORCH = ["core", "cache", "scheduling", "search", "export", "zoo"]
 # only kernel bodies and the code that launches them may know triton
 # the last is a kernel too: the merge of a peer, measured and never used
 ROOMS_WITH_TRITON = (
@@ -89,6 +89,7 @@ def test_package_data_ships(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     model = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert {"py.typed", "zoo/README.md", *(f"zoo/ramify-tiny/{name}" for name in model)} <= shipped
+    assert {"export/assets/tree.css", "export/assets/tree.js"} <= shipped
     assert any(name.startswith("zoo/problems/") for name in shipped)
     kernels = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.cu")}
     assert kernels and kernels <= shipped

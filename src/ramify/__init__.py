@@ -27,6 +27,7 @@ from ramify.core.params import BeamSearchParams, SamplingParams
 
 if TYPE_CHECKING:
     from ramify.engine import LLM, NodeHandle
+    from ramify.export import ExportedTree, load_tree, save_tree
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ __all__ = [
     "CompletionOutput",
     "ConfigError",
     "EngineConfig",
+    "ExportedTree",
     "InputError",
     "IntegrityError",
     "NodeHandle",
@@ -51,6 +53,8 @@ __all__ = [
     "Usage",
     "WorkerError",
     "__version__",
+    "load_tree",
+    "save_tree",
 ]
 
 
@@ -60,6 +64,10 @@ def __getattr__(name: str) -> object:
         import ramify.engine
 
         return getattr(ramify.engine, name)
+    if name in ("ExportedTree", "load_tree", "save_tree"):
+        import ramify.export
+
+        return getattr(ramify.export, name)
     raise AttributeError(f"module 'ramify' has no attribute {name!r}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ramify.cli.tree_text import Twig, draw_tree, twigs_of_result
+from ramify.cli.tree_text import Twig, draw_tree, twigs_of_nodes
 from ramify.core.outputs import TreeNode
 
 
@@ -47,23 +47,16 @@ def test_the_best_path_and_high_scores_stay():
     assert "node60" in text and "node59 " not in text
 
 
-def test_the_best_path_is_found_by_its_tokens():
-    def node(id, parent, tokens, state="idle"):
+def test_the_best_path_leads_to_the_first_output():
+    def node(id, parent):
         return TreeNode(
-            id=id, parent=parent, token_ids=tokens, text="", state=state, cumulative_logprob=0.0
+            id=id, parent=parent, token_ids=[1], text="", state="idle", cumulative_logprob=0.0
         )
 
-    nodes = [
-        node(0, None, [9]),
-        node(1, 0, [1], "pruned"),
-        node(2, 0, [1]),
-        node(3, 1, [2, 3], "pruned"),
-        node(4, 2, [2, 3]),
-        node(5, 2, [2]),
-    ]
-    states = {t.id: t.state for t in twigs_of_result(nodes, [1, 2, 3])}
+    nodes = [node(0, None), node(1, 0), node(2, 0), node(3, 1), node(4, 2), node(5, 2)]
+    states = {t.id: t.state for t in twigs_of_nodes(nodes, [4, 3])}
     assert [id for id, state in states.items() if state == "best"] == [2, 4]
-    assert all(t.state != "best" for t in twigs_of_result(nodes, None))
+    assert all(t.state != "best" for t in twigs_of_nodes(nodes, []))
 
 
 def test_control_characters_do_not_reach_the_terminal():

@@ -1,4 +1,4 @@
-"""Random sequences of handle calls, against a fresh engine that computes every path from scratch."""
+"""Random sequences of handle calls against a fresh engine, which computes every path itself."""
 
 from __future__ import annotations
 

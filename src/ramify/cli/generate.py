@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.text import Text
 
 from ramify import LLM
 from ramify.cli.cost import usage_document, usage_line
+from ramify.cli.export import check_export, export_all
 from ramify.cli.flags import engine_settings, sampling_params
 from ramify.cli.options import GenerateOptions
 from ramify.cli.output import Output
@@ -24,7 +26,10 @@ def execute(options: GenerateOptions, out: Output) -> int:
         prompts.append(read_text(options.prompt_file, "prompt_file"))
     if not prompts:
         raise InputError(expected_got("prompt, prompt_file", "at least one prompt", "none"))
+    check_export(options.export)
     params = sampling_params(options.sampling)
+    if options.export is not None and params.logprobs is None:
+        params = replace(params, logprobs=0)  # a tree shows how probable its tokens were
     llm = LLM(**engine_settings(options.engine))
     if out.is_json or len(prompts) > 1:
         # all prompts share the steps; their texts would mix on a terminal if they were streamed
@@ -33,6 +38,7 @@ def execute(options: GenerateOptions, out: Output) -> int:
             _print(result, out)
     else:
         results = [_stream(llm, prompts[0], params, out)]
+    export_all(llm, results, options.export, out)
     out.document({"model": options.engine.model, "results": [_document(r) for r in results]})
     for result in results:
         if result.error is not None:

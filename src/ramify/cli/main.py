@@ -20,6 +20,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 COMMANDS: dict[type, str] = {
     opt.RunOptions: "ramify.cli.run",
     opt.GenerateOptions: "ramify.cli.generate",
+    opt.ShowOptions: "ramify.cli.show",
     opt.PlanOptions: "ramify.cli.plan",
     opt.BenchOptions: "ramify.cli.bench",
     opt.BenchBeamOptions: "ramify.cli.bench_beam",

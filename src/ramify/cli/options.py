@@ -69,6 +69,10 @@ class RunOptions(JsonFlag):
     seed: int = field(default=0, metadata={"help": "root seed of every search"})
     height: int = field(default=24, metadata={"help": "lines a tree may take in the terminal"})
     quiet: bool = field(default=False, metadata={"help": "no trees, only answers and the summary"})
+    export: Path | None = field(
+        default=None,
+        metadata={"help": "write the tree here: JSON for ramify show, or a page (.html)"},
+    )
     engine: EngineFlags = field(default_factory=EngineFlags)
 
 
@@ -80,8 +84,23 @@ class GenerateOptions(JsonFlag):
     prompt_file: Path | None = field(
         default=None, metadata={"help": "a text file that is one more prompt"}
     )
+    export: Path | None = field(
+        default=None,
+        metadata={"help": "write the tree here: JSON for ramify show, or a page (.html)"},
+    )
     engine: EngineFlags = field(default_factory=EngineFlags)
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions(JsonFlag):
+    """Draw a tree that was exported, here or as a page."""
+
+    tree: tyro.conf.Positional[Path] = field(metadata={"help": "a file written by --export"})
+    output: Path | None = field(
+        default=None, metadata={"help": "also write it here: a page if it ends in .html"}
+    )
+    height: int = field(default=40, metadata={"help": "lines the tree may take in the terminal"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +194,7 @@ _Profile = Annotated[
 Options = (
     Annotated[RunOptions, _sub("run", prefix_name=False)]
     | Annotated[GenerateOptions, _sub("generate", prefix_name=False)]
+    | Annotated[ShowOptions, _sub("show", prefix_name=False)]
     | Annotated[PlanOptions, _sub("plan", prefix_name=False)]
     | _Bench
     | _Profile

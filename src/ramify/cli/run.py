@@ -9,18 +9,17 @@ from rich.text import Text
 
 from ramify import LLM
 from ramify.cli.cost import add_usage, usage_document, usage_line
+from ramify.cli.export import check_export, export_all
 from ramify.cli.flags import engine_settings
 from ramify.cli.live import LiveTree
 from ramify.cli.options import RunOptions
 from ramify.cli.output import Output
 from ramify.cli.problems import Job, jobs_of
 from ramify.cli.setup import Search, search_of
-from ramify.cli.tree_text import draw_tree, twigs_of_result
+from ramify.cli.tree_text import LEGEND, draw_tree, twigs_of_nodes
 from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import SearchResult
 from ramify.zoo.tasks import Verdict, get_task
-
-LEGEND = "★ on the way to the answer   ✗ cut: a copy, a broken rule, a low rank   number: score"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,7 @@ def execute(options: RunOptions, out: Output) -> int:
     """Search on every job. Returns 0 whether or not the answers are right."""
     if options.height < 3:
         raise InputError(expected_got("height", "at least 3 lines", options.height))
+    check_export(options.export)
     jobs = jobs_of(options)
     searches = [search_of(job, options) for job in jobs]  # bad flags before the model is loaded
     llm = LLM(**engine_settings(options.engine))
@@ -58,6 +58,7 @@ def execute(options: RunOptions, out: Output) -> int:
         if index == 0 and not options.quiet:
             out.say(Text(LEGEND, style="dim"))
         _print(solved, title, options, out)
+    export_all(llm, [solved.result for solved in done], options.export, out)
     total = add_usage([solved.result.usage for solved in done])
     if len(done) > 1 or _num_checked(done):
         out.say(Text(_summary(done), style="bold"))
@@ -123,9 +124,8 @@ def _verdict(job: Job, result: SearchResult) -> Verdict | None:
 def _print(solved: Solved, title: str, options: RunOptions, out: Output) -> None:
     """The tree, the answer, the verdict and the cost of one job."""
     out.say(Text(title, style="bold cyan"))
-    best = solved.result.best
     if not options.quiet:
-        twigs = twigs_of_result(solved.result.tree, best.token_ids if best is not None else None)
+        twigs = twigs_of_nodes(solved.result.tree, solved.result.output_nodes)
         out.say(draw_tree(twigs, height=options.height))
     out.say(Text("answer:  ", style="bold") + Text(_indented(solved.answer)))
     if solved.verdict is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.text import Text
 
 from ramify.core.outputs import TreeNode
-from ramify.search.tree import LogicalTree, NodeState
+from ramify.export import ExportedNode
+from ramify.search.tree import LogicalTree
 
 STYLES = {"growing": "yellow", "idle": "", "closed": "", "pruned": "dim", "best": "bold green"}
 MARKS = {"growing": "…", "pruned": "✗", "best": "★"}
+LEGEND = "★ on the way to the answer   ✗ cut: a copy, a broken rule, a low rank   number: score"
 TEXT_WIDTH = 56  # columns of a node's text
 
 
@@ -51,10 +53,16 @@ def twigs_of_tree(tree: LogicalTree) -> list[Twig]:
     ]
 
 
-def twigs_of_result(nodes: Iterable[TreeNode], best_ids: list[int] | None) -> list[Twig]:
-    """The nodes of a finished search; `best_ids` are the tokens of its best output."""
-    nodes = list(nodes)
-    best = _best_path(nodes, best_ids)
+def twigs_of_nodes(
+    nodes: Sequence[TreeNode] | Sequence[ExportedNode], outputs: Sequence[int]
+) -> list[Twig]:
+    """The nodes of a tree that is over; its results end at `outputs`, best first."""
+    parent = {node.id: node.parent for node in nodes}
+    best: set[int] = set()
+    at = outputs[0] if outputs else None
+    while at is not None and parent[at] is not None:
+        best.add(at)
+        at = parent[at]
     return [
         Twig(
             id=node.id,
@@ -148,25 +156,3 @@ def _one_line(text: str) -> str:
     text = text.strip("\n").replace("\n", " ⏎ ")
     text = "".join(char if char.isprintable() else "·" for char in text)
     return text if len(text) <= TEXT_WIDTH else f"{text[:36]} … {text[-16:]}"
-
-
-def _best_path(nodes: list[TreeNode], best_ids: list[int] | None) -> set[int]:
-    """Nodes on a path whose tokens are `best_ids`; an unpruned one where several are equal."""
-    if not best_ids:
-        return set()
-    by_id = {node.id: node for node in nodes}
-    tokens: dict[int, tuple[int, ...]] = {}
-    ends = []
-    for node in nodes:
-        above = () if node.parent is None else tokens[node.parent]
-        tokens[node.id] = () if node.parent is None else (*above, *node.token_ids)
-        if node.parent is not None and list(tokens[node.id]) == best_ids:
-            ends.append(node)
-    if not ends:
-        return set()
-    at = min(ends, key=lambda node: node.state == NodeState.PRUNED.value)
-    path = set()
-    while at.parent is not None:
-        path.add(at.id)
-        at = by_id[at.parent]
-    return path

@@ -106,7 +106,11 @@ class ScoreOutput:
 
 @dataclass(kw_only=True)
 class TreeNode:
-    """One node of a finished search tree, as exported: a span of generated tokens."""
+    """One node of a tree, as exported: a span of tokens.
+
+    `token_logprobs` is None for given tokens whose probability was not asked for. A node that was
+    forked from another begins with that one's tokens, and the KV of these is stored there.
+    """
 
     id: int
     parent: int | None
@@ -114,19 +118,27 @@ class TreeNode:
     text: str
     state: str
     cumulative_logprob: float
+    token_logprobs: list[float] | None = None
     score: float | None = None
     finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    seed: int = 0
+    forked_from: int | None = None
 
 
 @dataclass(kw_only=True)
 class SearchResult:
-    """The outcome of a search: the best branch, all returned branches, the tree and its cost."""
+    """The outcome of a search: the best branch, all returned branches, the tree and its cost.
+
+    `output_nodes` are the nodes of the tree at which `outputs` end.
+    """
 
     request_id: int
     prompt: str | None
     prompt_token_ids: list[int]
     best: CompletionOutput | None
     outputs: list[CompletionOutput]
+    output_nodes: list[int]
     tree: list[TreeNode]
     usage: Usage
     stats: dict[str, float | int | str] = field(default_factory=dict)

@@ -122,6 +122,7 @@ def _engine(path: Path, opened: _Opened) -> Engine:
         make_policy(config.policy, max_rows=config.max_rows),
         Codec(_tokenizer(path, vocab_size), vocab_size),
         limits,
+        name=config.model,
         prefix_cache=config.prefix_cache,
         run_ahead=bool(config.run_ahead),
         seed=config.seed,

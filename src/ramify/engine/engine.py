@@ -48,11 +48,13 @@ class Engine:
         codec: Codec,
         limits: Limits,
         *,
+        name: str = "",
         prefix_cache: bool = True,
         run_ahead: bool = False,
         seed: int = 0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self.name = name  # what the model was loaded from
         self.executor = executor
         self.cache = cache
         self.policy = policy

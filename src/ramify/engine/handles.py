@@ -9,9 +9,11 @@ from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import ScoreOutput
 from ramify.core.params import SamplingParams
 from ramify.engine.cut import fork_at, rewind_to
+from ramify.engine.exporting import export_request
 from ramify.engine.node_view import NodeView
 from ramify.engine.perform import perform
 from ramify.engine.pins import Pin
+from ramify.export import ExportedTree
 from ramify.search.controller import (
     Action,
     Append,
@@ -144,6 +146,11 @@ class NodeHandle(NodeView):
     def unpin(self) -> None:
         """Let go of this node's pin now, if it has one; also when the tree is finished."""
         self._engine.live.pins.release(self._request.id, self._id)
+
+    def export(self) -> ExportedTree:
+        """The whole tree as it is now, finished or not, as a document to save, load and show."""
+        self._engine.settle()
+        return export_request(self._engine, self._request)
 
     # ── endings ──────────────────────────────────────────────────────────────────────────────────
     def prune(self) -> int:

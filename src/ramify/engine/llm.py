@@ -11,11 +11,13 @@ from ramify.core.errors import ConfigError, InputError, expected_got
 from ramify.core.outputs import RequestOutput, ScoreOutput, SearchResult
 from ramify.core.params import BeamSearchParams, SamplingParams
 from ramify.engine.build import build_engine, model_dir_of
+from ramify.engine.exporting import export_result
 from ramify.engine.handles import Manual, NodeHandle
 from ramify.engine.memory import num_parameters
 from ramify.engine.request import Request
 from ramify.engine.results import request_output, search_result
 from ramify.engine.stream import Stream
+from ramify.export import ExportedTree
 from ramify.models import Shard, read_config
 from ramify.search.beam import BeamSearch
 from ramify.search.continuations import Continuations
@@ -201,6 +203,10 @@ class LLM:
         )
         self.engine.deliver(request)
         return NodeHandle(self.engine, request, request.tree.root)
+
+    def export(self, result: SearchResult | RequestOutput) -> ExportedTree:
+        """The tree of a result of this model as a document to save, load and show."""
+        return export_result(self.engine, result)
 
     def info(self) -> dict[str, object]:
         """The settings in use and why: device, dtype, pool, attention backend."""

@@ -65,8 +65,7 @@ class NodeView:
     @property
     def token_logprobs(self) -> list[float] | None:
         """Natural log, one per token of this node; None for given tokens if not asked for."""
-        known = self._node.token_logprobs
-        return list(known) if len(known) == len(self._node.token_ids) else None
+        return self._node.known_logprobs
 
     @property
     def marked(self) -> float | None:

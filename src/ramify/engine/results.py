@@ -66,14 +66,15 @@ def search_result(request: Request) -> SearchResult:
         prompt_token_ids=request.prompt_ids,
         best=outputs[0] if outputs else None,
         outputs=outputs,
-        tree=export_tree(tree),
+        output_nodes=list(finish.outputs),
+        tree=tree_nodes(tree),
         usage=request.usage,
         stats=dict(finish.stats),
         solved=finish.solved,
     )
 
 
-def export_tree(tree: LogicalTree) -> list[TreeNode]:
+def tree_nodes(tree: LogicalTree) -> list[TreeNode]:
     """All nodes of a tree, parents before children, in order of birth."""
     return [
         TreeNode(
@@ -83,8 +84,12 @@ def export_tree(tree: LogicalTree) -> list[TreeNode]:
             text=node.text,
             state=node.state.value,
             cumulative_logprob=node.cumulative_logprob,
+            token_logprobs=node.known_logprobs,
             score=node.score,
             finish_reason=node.finish_reason,
+            stop_reason=node.stop_reason,
+            seed=node.seed,
+            forked_from=node.forked_from,
         )
         for node in tree
     ]

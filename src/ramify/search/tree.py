@@ -43,6 +43,12 @@ class LogicalNode:
     children: list[int] = field(default_factory=list)
     tag: object = None
 
+    @property
+    def known_logprobs(self) -> list[float] | None:
+        """Natural log, one per token; None where they are not all known."""
+        is_known = len(self.token_logprobs) == len(self.token_ids)
+        return list(self.token_logprobs) if is_known else None
+
 
 class TreeView(Protocol):
     """What a controller may read of its tree."""
