@@ -3,10 +3,11 @@
     python examples/agent.py [DIRECTORY]
 
 The agent solves a number puzzle line by line. Its tools are a checker of the rules and the model
-itself, asked whether the target can still be reached. A line that fails is rewound; from a line
-that works, another is tried that begins with the same number. Before a slow tool the path is
-pinned, so that the conversation goes on afterwards without computing any of it again. The tree of
-all this is written into DIRECTORY (default: here) as agent.json and agent.html.
+itself, asked whether the target can still be reached. A line that fails is rewound to its first
+number and tried again from there; beside a line that works, another is tried that begins with the
+same number. Before a slow tool the path is pinned, so that the conversation goes on afterwards
+without computing any of it again. The tree of all this is written into DIRECTORY (default: here)
+as agent.json and agent.html.
 """
 
 from __future__ import annotations
@@ -52,18 +53,29 @@ class Agent:
     def solve(self) -> None:
         """Step until the checker says solved, or the tries are used up."""
         for _ in range(MOST_TRIES):
-            (line,) = self.branch.expand(1, LINE)
-            hope = self.hope(line)
-            line.mark(hope)
-            print(f"{hope:5.2f}  {line.text.strip()}")
+            line, hope = self.propose(self.branch)
             if hope < 0.5:
-                line.rewind(to=len(self.branch.path_token_ids))
+                line.rewind(to=behind_first_number(line))
                 self.report.rewinds += 1
-                continue
-            self.branch = self.best_variant(line, hope)
-            if self.is_solved(self.branch):
+                begun = line
+                line, hope = self.propose(begun)
+                if hope < 0.5:
+                    begun.prune()
+                    continue
+            elif hope < 1.0:
+                line = self.best_variant(line, hope)
+            self.branch = line
+            if self.is_solved(line):
                 self.report.solved = True
                 return
+
+    def propose(self, branch: NodeHandle) -> tuple[NodeHandle, float]:
+        """Write a line, or the rest of one, and say how much hope there is with it."""
+        (line,) = branch.expand(1, LINE)
+        hope = self.hope(line)
+        line.mark(hope)
+        print(f"{hope:5.2f}  {line.completion.splitlines()[-1]}")
+        return line, hope
 
     def hope(self, line: NodeHandle) -> float:
         """The checker's word if it has one, else the model's own probability of success."""
@@ -77,16 +89,8 @@ class Agent:
 
     def best_variant(self, line: NodeHandle, hope: float) -> NodeHandle:
         """Fork behind the line's first number and try another way on from there."""
-        if self.is_solved(line):
-            return line
-        first_number = len(line.text.split()[0])
-        begin = len(line.path_token_ids) - len(line.token_ids)
-        fork = line.fork(at=begin + first_number)
-        (other,) = fork.expand(1, LINE)
-        other_hope = self.hope(other)
-        other.mark(other_hope)
+        other, other_hope = self.propose(line.fork(at=behind_first_number(line)))
         self.report.forks += 1
-        print(f"{other_hope:5.2f}  {fork.text}|{other.text.strip()}")
         return other if other_hope > hope else line
 
     def is_solved(self, line: NodeHandle) -> bool:
@@ -97,17 +101,23 @@ class Agent:
         """End the tree as if a slow tool ran now, and go on later from what was pinned."""
         self.report.answer = self.branch.completion
         pin = self.branch.pin(ttl=PIN_S)
+        path = self.branch.path_token_ids
+        self.root.finish([self.branch])
         tree = self.root.export()
         for name in ("agent.json", "agent.html"):
             save_tree(tree, directory / name)
-        path = self.branch.path_token_ids
-        self.root.finish()
         later = self.llm.tree(path)
         later.expand(1, SamplingParams(max_tokens=1))
         self.report.resumed_prompt_tokens = len(path)
         self.report.resumed_cached_tokens = later.usage.cached_tokens
         later.finish()
         pin.release()
+
+
+def behind_first_number(line: NodeHandle) -> int:
+    """The position behind a line's first number, whose digits are a token each."""
+    begin = len(line.path_token_ids) - len(line.token_ids)
+    return begin + len(line.text.split()[0])
 
 
 def main(llm: LLM, directory: Path) -> Report:

@@ -102,6 +102,26 @@ def test_closed_nodes_merge_and_live_on(make_llm: Callable[..., LLM]) -> None:
     root.finish()
 
 
+def test_outputs_of_a_finished_tree_stay_cached_and_are_exported(
+    make_llm: Callable[..., LLM],
+) -> None:
+    llm = make_llm()
+    root = llm.tree(list(range(10)), seed=0)
+    (a,) = root.expand(1, STEP)
+    b, c = a.expand(2, STEP)
+    path = b.path_token_ids
+    root.finish([b])
+    assert root.export().outputs == [b.id]
+    assert llm.engine.cache.computed_match(path) == len(path) - 1
+    assert llm.engine.cache.computed_match(c.path_token_ids) == 14
+    other = llm.tree(list(range(10)))
+    (gone,) = other.expand(1, STEP)
+    gone.prune()
+    with pytest.raises(InputError, match="a node that is not pruned"):
+        other.finish([gone])
+    other.finish()
+
+
 def test_a_finished_tree_is_not_forked(make_llm: Callable[..., LLM]) -> None:
     """It opened the prompt once more, for nobody to close."""
     root = make_llm().tree(list(range(10)))

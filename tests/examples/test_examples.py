@@ -120,6 +120,7 @@ def test_agent(llm: LLM, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     tree = load_tree(tmp_path / "agent.json")
     forked = [node for node in tree.nodes if node.forked_from is not None]
     assert len(forked) == report.rewinds + report.forks
+    assert tree.nodes[tree.outputs[0]].text == report.answer.splitlines(keepends=True)[-1]
     assert (tmp_path / "agent.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 

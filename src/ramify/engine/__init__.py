@@ -3,6 +3,7 @@
 from ramify.engine.engine import Engine
 from ramify.engine.handles import NodeHandle
 from ramify.engine.llm import LLM
+from ramify.engine.pins import Pin
 from ramify.engine.stream import Stream
 
-__all__ = ["LLM", "Engine", "NodeHandle", "Stream"]
+__all__ = ["LLM", "Engine", "NodeHandle", "Pin", "Stream"]

@@ -100,7 +100,8 @@ class NodeHandle(NodeView):
     def fork(self, at: int) -> NodeHandle:
         """A new node whose path is the first `at` tokens of this one's; no KV is copied.
 
-        Raises InputError unless the prompt's length <= at <= the path's length.
+        Raises InputError unless the prompt's length <= at <= the path's length. A shorter prompt is
+        another tree: `LLM.tree` with its tokens finds their KV cached.
         """
         self._settle()
         return self._at(fork_at(self._engine.live, self._request, self._id, at).id)
@@ -164,12 +165,16 @@ class NodeHandle(NodeView):
         """Promise not to grow from this node again, so that it may merge with what hangs below."""
         self._perform(Close(node=self._id))
 
-    def finish(self) -> int:
-        """End the whole tree; the prompt stays in the prefix cache. Returns the KV bytes freed."""
+    def finish(self, outputs: Sequence[NodeHandle] = ()) -> int:
+        """End the whole tree; returns the KV bytes freed.
+
+        `outputs`, best first, are what exports mark as results. Their paths and the prompt stay in
+        the prefix cache. Raises InputError if one of them was pruned.
+        """
         cache = self._engine.cache
         before = cache.available
         if not self._request.is_done:
-            self._perform(Finish())
+            self._perform(Finish(outputs=tuple(node.id for node in outputs)))
         return (cache.available - before) * self._engine.executor.kv_bytes_per_token
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
