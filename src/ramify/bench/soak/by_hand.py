@@ -9,13 +9,14 @@ from ramify.bench.soak.jobs import Job
 from ramify.bench.soak.tally import Tally
 from ramify.core.errors import InputError, IntegrityError, RequestAborted, expected_got
 from ramify.core.params import SamplingParams
-from ramify.engine import NodeHandle
+from ramify.engine import NodeHandle, Pin
 
-ACTIONS = ("expand", "expand", "expand", "append", "score", "ask", "fork", "prune", "close")
+ACTIONS = "expand expand expand append score ask fork fork rewind pin prune close".split()
+PIN_TIMES_S = (None, 0.001, 0.1)
 
 
 class ByHand(Job):
-    """Expand, append, score, ask, fork, prune and close at random nodes, then finish or forget.
+    """Grow, ask, fork, rewind, pin, prune and close at random nodes, then finish or forget.
 
     Args:
         is_pinned: its KV stays in the pool whatever happens; such a tree is kept small.
@@ -31,6 +32,7 @@ class ByHand(Job):
         self._num_left = draws.count(1, 4 if is_pinned else 12)
         self._nodes: list[NodeHandle] = []
         self._grown: list[tuple[NodeHandle, SamplingParams]] = []
+        self._pins: list[Pin] = []
         self._is_over = False
 
     def start(self, llm: LLM) -> None:
@@ -52,17 +54,23 @@ class ByHand(Job):
                 self._num_left -= 1
                 getattr(self, f"_{self._draws.pick(ACTIONS)}")(self._any_node())
             else:
-                self._is_over = True
                 root.finish()
+                self._end()
         except RequestAborted:
             if not self.is_aborted:
                 raise
-            self._is_over = True
+            self._end()
         except InputError as error:
             # an abort that has been carried out leaves a tree that is closed
             if not (self.is_aborted and "an open tree" in str(error)):
                 raise
-            self._is_over = True
+            self._end()
+
+    def _end(self) -> None:
+        """Pins outlive their tree, but not their user."""
+        self._is_over = True
+        for pin in self._pins:
+            pin.release()
 
     def check(self, tally: Tally) -> list[Branch]:
         usage = self._nodes[0].usage
@@ -116,6 +124,17 @@ class ByHand(Job):
         self._nodes.append(node.fork(at))
         if self._nodes[-1].path_token_ids != path:
             raise IntegrityError(expected_got("forked path", path, self._nodes[-1].path_token_ids))
+
+    def _rewind(self, node: NodeHandle) -> None:
+        if node.parent is None or node.children:
+            return
+        path = node.path_token_ids
+        to = self._draws.count(len(self._prompt), len(path))
+        if node.rewind(to=to).path_token_ids != path[:to]:
+            raise IntegrityError(expected_got("rewound path", path[:to], node.path_token_ids))
+
+    def _pin(self, node: NodeHandle) -> None:
+        self._pins.append(node.pin(self._draws.pick(PIN_TIMES_S)))
 
     def _prune(self, node: NodeHandle) -> None:
         if node.parent is not None:
