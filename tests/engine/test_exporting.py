@@ -56,7 +56,7 @@ def test_the_tree_of_a_search_and_of_samples(
     assert all(node.token_logprobs for node in tree.nodes[1:])
     (sampled,) = llm.generate("why ", params)
     plain = llm.export(sampled)
-    assert [node.parent for node in plain.nodes] == [None, 0, 0, 0] and plain.outputs == [1, 2, 3]
+    assert [node.parent for node in plain.nodes] == [None, 0, 0, 0] and plain.outputs == []
     by_seed = {node.seed: node for node in tree.nodes}
     for node in plain.nodes[1:]:
         twin = by_seed[node.seed]
@@ -80,6 +80,11 @@ def test_beams_know_the_probability_of_every_token_but_the_last(
         at = tree.nodes[at.parent]
         known += at.token_logprobs or ()
     expected = [token.logprob for token in score.token_logprobs[:-1]]
+    (beams,) = llm.beam_search([prompt], params)
+    listed = llm.export(beams)
+    assert [listed.nodes[node].token_ids for node in listed.outputs] == [
+        beam.token_ids for beam in result.outputs
+    ]
     assert known[::-1] == pytest.approx(expected, abs=1e-4)
 
 

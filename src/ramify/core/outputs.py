@@ -138,7 +138,7 @@ class SearchResult:
     prompt_token_ids: list[int]
     best: CompletionOutput | None
     outputs: list[CompletionOutput]
-    output_nodes: list[int]
+    output_nodes: list[int] = field(default_factory=list)
     tree: list[TreeNode]
     usage: Usage
     stats: dict[str, float | int | str] = field(default_factory=dict)

@@ -39,7 +39,8 @@ def export_result(engine: Engine, result: SearchResult | RequestOutput) -> Expor
         is_solved = result.solved
     else:
         nodes, stats, is_solved = _nodes_of(result), {}, False
-        outputs = [node.id for node in nodes[1:]]
+        # beams come best first; plain samples come in no order, so none of them is called best
+        outputs = [node.id for node in nodes[1:] if node.score is not None]
     return make_tree(
         nodes,
         _texts(engine.live.codec, nodes),
