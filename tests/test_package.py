@@ -14,6 +14,7 @@ import pytest
 import setuptools
 
 import ramify
+from ramify.export.html import SCRIPTS
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "ramify"
@@ -89,7 +90,7 @@ def test_package_data_ships(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     model = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert {"py.typed", "zoo/README.md", *(f"zoo/ramify-tiny/{name}" for name in model)} <= shipped
-    assert {"export/assets/tree.css", "export/assets/tree.js"} <= shipped
+    assert {f"export/assets/{name}" for name in ("tree.css", *SCRIPTS)} <= shipped
     assert any(name.startswith("zoo/problems/") for name in shipped)
     kernels = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.cu")}
     assert kernels and kernels <= shipped

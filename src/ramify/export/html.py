@@ -14,6 +14,7 @@ import msgspec
 from ramify.export.document import ExportedTree
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+SCRIPTS = ("rows.js", "details.js", "controls.js")
 TITLE_LENGTH = 60  # characters of the prompt
 
 PAGE = """<!doctype html>
@@ -56,20 +57,23 @@ PAGE = """<!doctype html>
 
 def tree_page(tree: ExportedTree) -> str:
     """The page as text."""
-    assets = files("ramify.export") / "assets"
     return PAGE.format(
         policy=POLICY,
         title=escape(_title(tree.nodes[0].text)),
         model=escape(tree.model),
-        style=(assets / "tree.css").read_text(encoding="utf-8"),
+        style=_asset("tree.css"),
         document=inert_json(msgspec.json.encode(tree).decode()),
-        script=(assets / "tree.js").read_text(encoding="utf-8"),
+        script="\n".join(map(_asset, SCRIPTS)),
     )
 
 
 def inert_json(text: str) -> str:
     """JSON that no HTML parser takes for anything else: its angle brackets become escapes."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _asset(name: str) -> str:
+    return (files("ramify.export") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _title(prompt: str) -> str:
