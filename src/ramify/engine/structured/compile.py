@@ -1,0 +1,133 @@
+"""From a `StructuredOutput` to the state a grammar starts from, compiled once per engine.
+
+llguidance works on the bytes of a vocabulary, which it reads out of a tokenizer's JSON. The end of
+text is a token of its own that no model knows: which tokens end a branch is a matter of the request
+(masks.py), not of the grammar.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+
+from llguidance import LLMatcher, LLTokenizer
+from tokenizers import Tokenizer
+
+from ramify.core.errors import InputError, expected_got
+from ramify.core.structured import StructuredOutput
+from ramify.engine.codec import Codec
+from ramify.engine.structured.masks import MaskMaker
+from ramify.engine.structured.state import GrammarState
+
+MOST_COMPILED = 256
+"""Grammars kept; the one whose last use is longest ago goes first."""
+END = "<|end of structured output|>"
+
+EXPECTED = {
+    "json_schema": "a JSON schema that llguidance knows and some value satisfies",
+    "regex": "a regex (Rust's syntax, no look-around or references) that some text matches",
+    "choices": "strings that UTF-8 can write",
+    "grammar": "a Lark grammar that some text satisfies",
+}
+
+
+class Grammars:
+    """The grammars of one tokenizer.
+
+    Attributes:
+        num_compiled: grammars compiled so far.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._tokenizer: LLTokenizer | None = None
+        self._end_token = 0
+        self._states: OrderedDict[StructuredOutput, GrammarState] = OrderedDict()
+        self._masks: MaskMaker | None = None
+        self.num_compiled = 0
+
+    def start(self, structured: StructuredOutput) -> GrammarState:
+        """A grammar's state before any token, to be kept by the caller.
+
+        Raises:
+            InputError: the grammar is malformed, asks for what llguidance cannot do, or no text of
+                this vocabulary satisfies it; or the model has no tokenizer that llguidance can read.
+        """
+        if structured not in self._states:
+            self._states[structured] = self._compile(structured)
+            self.num_compiled += 1
+            if len(self._states) > MOST_COMPILED:
+                self._states.popitem(last=False)
+        self._states.move_to_end(structured)
+        return self._states[structured].fork()
+
+    @property
+    def masks(self) -> MaskMaker:
+        """What computes the masks of this vocabulary."""
+        if self._masks is None:
+            self._masks = MaskMaker(self._codec.vocab_size)
+        return self._masks
+
+    def _compile(self, structured: StructuredOutput) -> GrammarState:
+        tokenizer = self._open_tokenizer()
+        state = GrammarState(
+            LLMatcher(tokenizer, _source(structured), log_level=0), self._end_token
+        )
+        reason = state.error
+        if not reason and not self.masks.of([state])[0].any():
+            reason = "no token of the vocabulary begins such a text"
+        if reason:
+            name, value = structured.kind, getattr(structured, structured.kind)
+            reason = _readable(state.matcher.get_error() or reason, name)
+            got = f"{value!r}: {reason}"
+            raise InputError(expected_got(f"structured.{name}", EXPECTED[name], got))
+        return state
+
+    def _open_tokenizer(self) -> LLTokenizer:
+        if self._tokenizer is None:
+            self._codec.require_text("structured")
+            backend = getattr(self._codec.tokenizer, "backend_tokenizer", None)
+            if backend is None:
+                got = type(self._codec.tokenizer).__name__
+                raise InputError(expected_got("structured", "a model with a fast tokenizer", got))
+            self._tokenizer = self._read(Tokenizer.from_str(backend.to_str()))
+        return self._tokenizer
+
+    def _read(self, tokenizer: Tokenizer) -> LLTokenizer:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.add_special_tokens([END])
+        self._end_token = tokenizer.token_to_id(END)
+        num_tokens = max(self._codec.vocab_size, self._end_token + 1)
+        try:
+            return LLTokenizer(tokenizer.to_str(), n_vocab=num_tokens, eos_token=self._end_token)
+        except ValueError as error:
+            wanted = "a model whose tokens are bytes: byte-level BPE or with byte fallback"
+            raise InputError(expected_got("structured", wanted, error)) from error
+
+
+def _source(structured: StructuredOutput) -> str:
+    """What llguidance takes, in its own format."""
+    source: str
+    if structured.json_schema is not None:
+        options = {"whitespace_flexible": structured.any_whitespace}
+        source = LLMatcher.grammar_from_json_schema(structured.json_schema, overrides=options)
+    elif structured.regex is not None:
+        source = LLMatcher.grammar_from_regex(structured.regex)
+    elif structured.choices is not None:
+        choices = " | ".join(json.dumps(choice) for choice in structured.choices)
+        source = LLMatcher.grammar_from_lark(f"start: {choices}")
+    else:
+        source = LLMatcher.grammar_from_lark(structured.grammar)
+    return source
+
+
+def _readable(error: str, name: str) -> str:
+    """llguidance's message without its state, and without places in a text that it made itself."""
+    text = error.partition("\n<state>")[0].strip()
+    if text.startswith("NoExtension"):
+        return "no text satisfies it"
+    if name != "grammar":
+        text = re.sub(r"^at \d+\(\d+\): ", "", text).partition("\n   1 |")[0]
+    return text
