@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.text import Text
 
 from ramify import LLM
 from ramify.cli.cost import usage_document, usage_line
-from ramify.cli.flags import engine_settings, sampling_params
+from ramify.cli.flags import StructuredFlags, engine_settings, sampling_params
 from ramify.cli.options import GenerateOptions
 from ramify.cli.output import Output
 from ramify.cli.problems import read_text
 from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import RequestOutput
 from ramify.core.params import SamplingParams
+from ramify.core.structured import StructuredOutput
 
 
 def execute(options: GenerateOptions, out: Output) -> int:
@@ -25,6 +27,7 @@ def execute(options: GenerateOptions, out: Output) -> int:
     if not prompts:
         raise InputError(expected_got("prompt, prompt_file", "at least one prompt", "none"))
     params = sampling_params(options.sampling)
+    params = replace(params, structured=_structured(options.structured))
     llm = LLM(**engine_settings(options.engine))
     if out.is_json or len(prompts) > 1:
         # all prompts share the steps; their texts would mix on a terminal if they were streamed
@@ -38,6 +41,14 @@ def execute(options: GenerateOptions, out: Output) -> int:
         if result.error is not None:
             out.warn(f"request {result.request_id}: {result.error}")
     return 1 if any(result.error is not None for result in results) else 0
+
+
+def _structured(flags: StructuredFlags) -> StructuredOutput | None:
+    """What the output must look like, if anything. Raises InputError naming the flag."""
+    values = {name: value for name, value in vars(flags).items() if value not in (None, ())}
+    for name in {"json_schema", "grammar"} & values.keys():
+        values[name] = read_text(values[name], name)
+    return StructuredOutput(**values) if values else None
 
 
 def _stream(llm: LLM, prompt: str, params: SamplingParams, out: Output) -> RequestOutput:

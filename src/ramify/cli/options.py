@@ -18,7 +18,7 @@ from ramify.cli.bench_options import (
     BenchOptions,
     BenchSoakOptions,
 )
-from ramify.cli.flags import EngineFlags, JsonFlag, SamplingFlags
+from ramify.cli.flags import EngineFlags, JsonFlag, SamplingFlags, StructuredFlags
 from ramify.cli.profile_options import (
     ProfileCompareOptions,
     ProfileModelOptions,
@@ -80,6 +80,7 @@ class GenerateOptions(JsonFlag):
     prompt_file: Path | None = field(
         default=None, metadata={"help": "a text file that is one more prompt"}
     )
+    structured: StructuredFlags = field(default_factory=StructuredFlags)
     engine: EngineFlags = field(default_factory=EngineFlags)
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
 

@@ -1,4 +1,4 @@
-"""Structured output: what generated text must look like, as a frozen dataclass checked when made."""
+"""Structured output: what generated text must look like; a frozen dataclass, checked when made."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ class StructuredOutput:
         json_schema: a JSON schema, as a dict or as JSON; kept as JSON.
         regex: the whole text matches it. Syntax of Rust's regex: no look-around, no references.
         choices: the text is one of these strings.
-        grammar: a context-free grammar in llguidance's variant of Lark; its start symbol is `start`.
-        any_whitespace: of a JSON schema: allow white space between the tokens of JSON.
+        grammar: a context-free grammar in llguidance's variant of Lark; its first rule is `start`.
+        whitespace_pattern: of a JSON schema: a regex of what may stand between the tokens of JSON,
+            or nothing; "" always is nothing. By default it is one space: white space without end
+            is legal JSON, and what small models like to write.
 
     Raises:
         InputError: none or several are given, or one is malformed; the field is named.
@@ -37,7 +39,7 @@ class StructuredOutput:
     regex: str | None = None
     choices: Sequence[str] | None = None
     grammar: str | None = None
-    any_whitespace: bool = True
+    whitespace_pattern: str = " "
 
     def __post_init__(self) -> None:
         given = [name for name in KINDS if getattr(self, name) is not None]
@@ -54,9 +56,9 @@ class StructuredOutput:
                 raise InputError(
                     expected_got(f"structured.{name}", "a non-empty string", repr(value))
                 )
-        if not isinstance(self.any_whitespace, bool):
-            got = repr(self.any_whitespace)
-            raise InputError(expected_got("structured.any_whitespace", "True or False", got))
+        if not isinstance(self.whitespace_pattern, str):
+            got = repr(self.whitespace_pattern)
+            raise InputError(expected_got("structured.whitespace_pattern", "a regex", got))
 
     @property
     def kind(self) -> str:
@@ -95,4 +97,4 @@ def _choices(value: object) -> tuple[str, ...]:
     if not is_list or not value or not all(isinstance(s, str) and s for s in value):  # type: ignore[attr-defined]
         wanted = "a non-empty list of non-empty strings"
         raise InputError(expected_got("structured.choices", wanted, repr(value)))
-    return tuple(dict.fromkeys(value))  # type: ignore[call-overload, no-any-return]
+    return tuple(dict.fromkeys(value))  # type: ignore[call-overload]

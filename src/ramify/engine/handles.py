@@ -199,7 +199,7 @@ class NodeHandle:
         index = FORK_SEEDS + self._request.next_fork(step.id)
         node = tree.add(above, seed=child_seed(step.seed, index))
         if step.parent is not None:
-            node.token_ids = step.token_ids[: at - begin]
+            node.token_ids, node.structured = step.token_ids[: at - begin], step.structured
             node.text = self._engine.live.codec.decode(node.token_ids)
             known = step.logprobs[: at - begin] if step.logprobs else []
             node.cumulative_logprob += sum(t.logprob for t in known)

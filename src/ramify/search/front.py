@@ -45,6 +45,7 @@ class Front:
         for parent, token in zip(action.nodes, action.tokens, strict=True):
             child = tree.add(parent, seed=given_seed(tree[parent].seed, (token,)))
             child.token_ids, child.text = [token], text_of(token)
+            child.structured = action.structured
             made.append(child.id)
         self.nodes, self.held = made, frozenset(action.held)
         self._settle(left)

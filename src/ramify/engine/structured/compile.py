@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
+from textwrap import shorten
+from typing import TYPE_CHECKING
 
 from llguidance import LLMatcher, LLTokenizer
 from tokenizers import Tokenizer
@@ -20,8 +22,13 @@ from ramify.engine.codec import Codec
 from ramify.engine.structured.masks import MaskMaker
 from ramify.engine.structured.state import GrammarState
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
 MOST_COMPILED = 256
 """Grammars kept; the one whose last use is longest ago goes first."""
+SHOWN = 200
+"""Characters of a grammar that an error repeats."""
 END = "<|end of structured output|>"
 
 EXPECTED = {
@@ -51,8 +58,8 @@ class Grammars:
         """A grammar's state before any token, to be kept by the caller.
 
         Raises:
-            InputError: the grammar is malformed, asks for what llguidance cannot do, or no text of
-                this vocabulary satisfies it; or the model has no tokenizer that llguidance can read.
+            InputError: the grammar is malformed or asks for what llguidance cannot do, no text of
+                this vocabulary satisfies it, or llguidance cannot read the model's tokenizer.
         """
         if structured not in self._states:
             self._states[structured] = self._compile(structured)
@@ -80,7 +87,8 @@ class Grammars:
         if reason:
             name, value = structured.kind, getattr(structured, structured.kind)
             reason = _readable(state.matcher.get_error() or reason, name)
-            got = f"{value!r}: {reason}"
+            shown = shorten(repr(value), SHOWN, placeholder=" ...")
+            got = f"{shown}: {reason}"
             raise InputError(expected_got(f"structured.{name}", EXPECTED[name], got))
         return state
 
@@ -98,8 +106,10 @@ class Grammars:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.add_special_tokens([END])
-        self._end_token = tokenizer.token_to_id(END)
-        num_tokens = max(self._codec.vocab_size, self._end_token + 1)
+        end_token = tokenizer.token_to_id(END)
+        assert end_token is not None, "the token was added"
+        self._end_token = end_token
+        num_tokens = max(self._codec.vocab_size, end_token + 1)
         try:
             return LLTokenizer(tokenizer.to_str(), n_vocab=num_tokens, eos_token=self._end_token)
         except ValueError as error:
@@ -109,18 +119,19 @@ class Grammars:
 
 def _source(structured: StructuredOutput) -> str:
     """What llguidance takes, in its own format."""
-    source: str
-    if structured.json_schema is not None:
-        options = {"whitespace_flexible": structured.any_whitespace}
-        source = LLMatcher.grammar_from_json_schema(structured.json_schema, overrides=options)
-    elif structured.regex is not None:
-        source = LLMatcher.grammar_from_regex(structured.regex)
-    elif structured.choices is not None:
+    if isinstance(structured.json_schema, str):
+        pattern = structured.whitespace_pattern
+        options: JsonCompileOptions = {"whitespace_flexible": False}
+        if pattern:
+            options = {"whitespace_pattern": pattern}
+        return LLMatcher.grammar_from_json_schema(structured.json_schema, overrides=options)
+    if structured.regex is not None:
+        return LLMatcher.grammar_from_regex(structured.regex)
+    if structured.choices is not None:
         choices = " | ".join(json.dumps(choice) for choice in structured.choices)
-        source = LLMatcher.grammar_from_lark(f"start: {choices}")
-    else:
-        source = LLMatcher.grammar_from_lark(structured.grammar)
-    return source
+        return LLMatcher.grammar_from_lark(f"start: {choices}")
+    assert structured.grammar is not None, "one kind is given, and a schema is kept as JSON"
+    return LLMatcher.grammar_from_lark(structured.grammar)
 
 
 def _readable(error: str, name: str) -> str:

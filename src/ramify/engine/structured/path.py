@@ -10,23 +10,30 @@ from ramify.search.tree import LogicalNode
 
 
 def state_at(
-    path: Sequence[LogicalNode], structured: StructuredOutput, start: GrammarState
+    path: Sequence[LogicalNode],
+    structured: StructuredOutput,
+    start: GrammarState,
+    *,
+    may_restart: bool,
 ) -> GrammarState:
     """Where a grammar is behind the nodes of a path, from the root down.
 
     A grammar begins with the first node that was grown under it and covers what follows, given
-    tokens too. It begins anew behind a text that is complete, and behind tokens it refuses: those
-    are another part of a conversation.
+    tokens too. It begins anew behind tokens that it refuses and behind a complete text: what comes
+    there is another part of a conversation.
 
     Args:
         start: the grammar's state before any token; it may be what is returned.
+        may_restart: begin anew at the end of the path too; else a complete text stays one there.
     """
     state: GrammarState | None = None
     for node in path:
-        if state is None and node.structured == structured:
-            state = start.fork()
-        if state is not None and (state.advance(node.token_ids) < len(node.token_ids)):
-            state = None
         if state is not None and state.is_over:
             state = None
-    return state or start
+        if state is None and node.structured == structured:
+            state = start.fork()
+        if state is not None and state.advance(node.token_ids) < len(node.token_ids):
+            state = None
+    if state is None or (may_restart and state.is_over):
+        return start
+    return state

@@ -1,7 +1,7 @@
 """Where in a grammar a path is: a parser that forks with its branch and moves by tokens.
 
-The parser is llguidance's: a derivative-based lexer below an Earley parser, over the bytes of
-tokens, so that tokens may cross the lexemes' borders as they like (github.com/guidance-ai/llguidance).
+The parser is llguidance's (github.com/guidance-ai/llguidance): a derivative-based lexer below an
+Earley parser, over the bytes of tokens, so that a token may reach across lexemes.
 """
 
 from __future__ import annotations
