@@ -202,7 +202,8 @@ class Recorder:
             begin, string = stop
             keep = begin + (len(string) if params.include_stop_str_in_output else 0)
             node.text = node.text[:keep]
-            return _end(node, "stop", string)
+            # what completes the text says more than what was to end a part of it
+            return _end(node, "stop", None if is_over else string)
         return _end(node, "stop" if is_over else "length", None) if is_last else False
 
     # ── forced tokens and questions ──────────────────────────────────────────────────────────────

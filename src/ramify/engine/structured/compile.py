@@ -81,14 +81,10 @@ class Grammars:
         state = GrammarState(
             LLMatcher(tokenizer, _source(structured), log_level=0), self._end_token
         )
-        reason = state.error
-        if not reason and not self.masks.of([state])[0].any():
-            reason = "no token of the vocabulary begins such a text"
-        if reason:
+        if not self.masks.of([state]).any():
             name, value = structured.kind, getattr(structured, structured.kind)
-            reason = _readable(state.matcher.get_error() or reason, name)
-            shown = shorten(repr(value), SHOWN, placeholder=" ...")
-            got = f"{shown}: {reason}"
+            reason = _readable(state.matcher.get_error(), name)
+            got = f"{shorten(repr(value), SHOWN, placeholder=' ...')}: {reason}"
             raise InputError(expected_got(f"structured.{name}", EXPECTED[name], got))
         return state
 
@@ -137,8 +133,8 @@ def _source(structured: StructuredOutput) -> str:
 def _readable(error: str, name: str) -> str:
     """llguidance's message without its state, and without places in a text that it made itself."""
     text = error.partition("\n<state>")[0].strip()
-    if text.startswith("NoExtension"):
-        return "no text satisfies it"
+    if not text or text.startswith("NoExtension"):
+        return "no text of the model's vocabulary satisfies it"
     if name != "grammar":
         text = re.sub(r"^at \d+\(\d+\): ", "", text).partition("\n   1 |")[0]
     return text

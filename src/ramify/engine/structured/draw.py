@@ -59,7 +59,7 @@ def _leaves_any(mask: np.ndarray, banned: Sequence[int]) -> bool:
 def end_stuck(live: LiveTrees, task: Task, row: SampleRow) -> None:
     """End what cannot go on: a text that is complete, or one that no token continues."""
     assert row.grammar is not None, "only a grammar leaves nothing"
-    reason = row.grammar.error or "no token of the vocabulary continues the text"
+    reason = row.grammar.error
     request = task.request
     if isinstance(task, Fan):
         failed = Failed(node=task.node, reason=f"structured: {reason}", tag=task.action.tag)

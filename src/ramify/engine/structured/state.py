@@ -66,4 +66,6 @@ class GrammarState:
     def error(self) -> str:
         """Why nothing more can be read; empty where something can."""
         text: str = self._matcher.get_error()
+        if text.startswith("NoExtension"):
+            return "no token of the vocabulary continues the text"
         return text.partition("\n")[0]

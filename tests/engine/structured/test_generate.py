@@ -1,0 +1,308 @@
+"""Structured output through the engine: against transformers, alone and mixed, cut and resumed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ramify import LLM, BeamSearchParams, InputError, SamplingParams, StructuredOutput
+from ramify.engine.request import Request
+from ramify.search.sample import Sample
+from ramify.testing.models import save_tiny_llama
+
+EOS = 2
+TEXTS = [a + b for a in ("abc", "x", "12", "pq") for b in ("1", "2", "45", "y", "yz", " 9")]
+PROMPTS = [[1, 40], [1, 50, 51, 52], [1, 99, 7]]
+REGEX = StructuredOutput(regex="(ab|ba|[0-9]{2}){3,8}")
+SCHEMA = StructuredOutput(
+    json_schema={
+        "type": "object",
+        "properties": {
+            "a": {"type": "integer", "minimum": -9, "maximum": 999},
+            "b": {"enum": ["yes", "no"]},
+        },
+        "required": ["a", "b"],
+        "additionalProperties": False,
+    }
+)
+LARK = StructuredOutput(grammar='start: "x" inner\ninner: "(" inner ")" | "z" | "[]"')
+KINDS = [None, REGEX, SCHEMA, LARK, StructuredOutput(choices=TEXTS)]
+
+
+# ── against transformers ─────────────────────────────────────────────────────────────────────────
+def allowed_by(llm: LLM, words: Sequence[str], prompt: int) -> Callable[[int, torch.Tensor], list]:
+    """What transformers may choose: tokens that go on with a word, its end behind a whole one."""
+    codec = llm.engine.live.codec
+    pieces = [codec.decode([token]) for token in range(codec.vocab_size)]
+
+    def allowed(_: int, ids: torch.Tensor) -> list[int]:
+        given = ids[prompt:].tolist()
+        if EOS in given:
+            return [EOS]
+        text = codec.decode(given)
+        found = [
+            token
+            for token, piece in enumerate(pieces)
+            if piece and token > EOS and any(word.startswith(text + piece) for word in words)
+        ]
+        return found + [EOS] * (text in words)
+
+    return allowed
+
+
+def reference_of(model: Path) -> LlamaForCausalLM:
+    reference: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(model)
+    return reference.eval()
+
+
+def test_greedy_tokens_equal_transformers_under_the_same_constraint(llm: LLM, model: Path) -> None:
+    reference, codec = reference_of(model), llm.engine.live.codec
+    params = SamplingParams(
+        temperature=0.0, max_tokens=12, structured=StructuredOutput(choices=TEXTS)
+    )
+    for prompt, output in zip(PROMPTS, llm.generate(PROMPTS, params), strict=True):
+        ids = reference.generate(
+            torch.tensor([prompt]),
+            do_sample=False,
+            max_new_tokens=12,
+            pad_token_id=0,
+            prefix_allowed_tokens_fn=allowed_by(llm, TEXTS, len(prompt)),
+        )
+        wanted = codec.decode(ids[0, len(prompt) :].tolist(), skip_special_tokens=True)
+        assert output.outputs[0].text == wanted
+        assert output.outputs[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_beams_equal_transformers_under_the_same_constraint(
+    llm: LLM, model: Path, width: int
+) -> None:
+    """Its scores are the model's own log-probabilities too, and no beam is lost."""
+    reference = reference_of(model)
+    for prompt in PROMPTS:
+        inputs = torch.tensor([prompt])
+        wanted = reference.generate(
+            inputs,
+            attention_mask=torch.ones_like(inputs),
+            num_beams=width,
+            num_return_sequences=width,
+            max_new_tokens=12,
+            do_sample=False,
+            pad_token_id=0,
+            prefix_allowed_tokens_fn=allowed_by(llm, TEXTS, len(prompt)),
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        structured = StructuredOutput(choices=TEXTS)
+        params = BeamSearchParams(beam_width=width, max_tokens=12, structured=structured)
+        (found,) = llm.beam_search([prompt], params)
+        rows = [row[len(prompt) :].tolist() for row in wanted.sequences]
+        codec = llm.engine.live.codec
+        assert [beam.text for beam in found.outputs] == [
+            codec.decode(row, skip_special_tokens=True) for row in rows
+        ]
+        if width > 1:
+            scores = wanted.sequences_scores.tolist()
+            assert [beam.score for beam in found.outputs] == pytest.approx(scores, abs=1e-4)
+
+
+def test_diverse_beams_are_legal_and_complete(llm: LLM) -> None:
+    params = BeamSearchParams(beam_width=4, max_tokens=40, structured=SCHEMA)
+    found = llm.search(PROMPTS[0], "diverse_beam", params=params, num_groups=2)
+    assert len(found.outputs) == 4
+    for output in found.outputs:
+        value = json.loads(output.text)
+        assert type(value["a"]) is int and value["b"] in ("yes", "no") and len(value) == 2
+
+
+# ── batches, memory, drafts ──────────────────────────────────────────────────────────────────────
+def mixed(count: int) -> tuple[list[list[int]], list[SamplingParams]]:
+    """Requests of every kind, those without a grammar among them."""
+    prompts = [[1, 40 + i, *range(60, 60 + i)] for i in range(count)]
+    params = [
+        SamplingParams(
+            n=1 + i % 3, max_tokens=24, seed=i, temperature=0.9, structured=KINDS[i % len(KINDS)]
+        )
+        for i in range(count)
+    ]
+    return prompts, params
+
+
+@pytest.mark.parametrize("settings", [{}, {"run_ahead": True}, {"num_slots": 70}, {"max_rows": 6}])
+def test_a_mixed_batch_gives_each_what_it_gets_alone(
+    llm: LLM, model: Path, settings: dict[str, object]
+) -> None:
+    prompts, params = mixed(10)
+    alone = [llm.generate([p], one)[0] for p, one in zip(prompts, params, strict=True)]
+    together = LLM(str(model), **{"num_slots": 2000, **settings}).generate(prompts, params)
+    for a, b in zip(alone, together, strict=True):
+        assert b.error is None
+        assert [o.token_ids for o in a.outputs] == [o.token_ids for o in b.outputs]
+        assert [o.finish_reason for o in a.outputs] == [o.finish_reason for o in b.outputs]
+    if settings == {"num_slots": 70}:
+        assert sum(output.usage.preemptions for output in together) > 0
+
+
+def every_token(tokens: list[int], most: int) -> list[list[int]]:
+    return [[token] for token in range(512)]
+
+
+def digits(tokens: list[int], most: int) -> list[list[int]]:
+    """Right now and then, wrong now and then, the end of text among them."""
+    return [[tokens[-1], EOS], [20, 21, 22], [*tokens[-3:], EOS], [EOS, 5]]
+
+
+@pytest.mark.parametrize("drafter", [every_token, digits, "ngram"])
+def test_drafts_change_no_token_and_none_is_illegal(
+    llm: LLM, model: Path, drafter: Callable[..., object] | str
+) -> None:
+    prompts, params = mixed(10)
+    config: dict[str, object] = {"method": "ngram", "num_speculative_tokens": 512}
+    config |= {"prompt_lookup_min": 1, "adaptive": False}
+    if callable(drafter):
+        config |= {"method": "custom", "drafter": drafter}
+    drafting = LLM(str(model), num_slots=4000, speculative_config=config)
+    found, usages = drafting.generate(prompts, params), []
+    for a, b in zip(llm.generate(prompts, params), found, strict=True):
+        assert [o.token_ids for o in a.outputs] == [o.token_ids for o in b.outputs]
+        usages.append(b.usage)
+    assert sum(usage.accepted_tokens for usage in usages) > 0
+
+
+def test_only_what_the_grammar_lets_pass_is_verified(model: Path) -> None:
+    config = {"method": "custom", "drafter": every_token, "num_speculative_tokens": 500}
+    drafting = LLM(str(model), num_slots=4000, speculative_config={**config, "adaptive": False})
+    params = SamplingParams(max_tokens=9, seed=0, structured=StructuredOutput(regex="[0-4]{9}"))
+    (output,) = drafting.generate([PROMPTS[0]], params)
+    usage = output.usage
+    # 5 digits at each of the tokens that have one behind them; each time one of them is right
+    assert usage.accepted_tokens == usage.verified_steps
+    assert usage.drafted_tokens == 5 * usage.verified_steps
+
+
+def test_a_step_by_step_search_stays_in_the_grammar(llm: LLM) -> None:
+    """Particles are resampled in the middle of the text; every copy goes on from where it is."""
+    schema = StructuredOutput(regex="([a-z]{3};){4}")
+    params = SamplingParams(
+        max_tokens=20, stop=";", include_stop_str_in_output=True, seed=1, structured=schema
+    )
+    found = llm.search(PROMPTS[0], "smc", params=params, depth=6, width=5, num_outputs=3)
+    assert len(found.outputs) == 3
+    assert all(re.fullmatch("([a-z]{3};){4}", output.text) for output in found.outputs)
+
+
+# ── how branches end ─────────────────────────────────────────────────────────────────────────────
+def test_finish_reasons(llm: LLM) -> None:
+    def one(structured: StructuredOutput, **rules: object) -> tuple[str, str | None]:
+        params = SamplingParams(structured=structured, seed=4, **rules)  # type: ignore[arg-type]
+        output = llm.generate([PROMPTS[0]], params)[0].outputs[0]
+        return output.text, output.finish_reason
+
+    exact = StructuredOutput(regex="[0-9]{5}")
+    text, reason = one(exact, max_tokens=3)
+    assert reason == "length" and re.fullmatch("[0-9]{3}", text)
+    text, reason = one(exact, max_tokens=5)
+    assert reason == "stop" and re.fullmatch("[0-9]{5}", text)
+    text, reason = one(StructuredOutput(regex="[0-9]+"), max_tokens=9, ignore_eos=True)
+    assert reason == "length" and re.fullmatch("[0-9]{9}", text)
+    text, reason = one(exact, max_tokens=9, min_tokens=8)  # nothing may follow, so nothing does
+    assert reason == "stop" and re.fullmatch("[0-9]{5}", text)
+    text, reason = one(StructuredOutput(regex="[0-9]{0,9}"), max_tokens=9, min_tokens=6)
+    assert reason == "stop" and 6 <= len(text) <= 9
+
+
+def test_a_token_that_stops_may_come_only_where_the_text_is_whole(llm: LLM) -> None:
+    """Token 1 is no text: as with the end of text, the grammar says when it is time for it."""
+    params = SamplingParams(
+        n=20,
+        seed=0,
+        max_tokens=40,
+        ignore_eos=True,
+        stop_token_ids=[1],
+        structured=StructuredOutput(regex="(ab)+"),
+    )
+    outputs = llm.generate([PROMPTS[0]], params)[0].outputs
+    ended = [output for output in outputs if output.finish_reason == "stop"]
+    assert len(ended) > 5
+    for output in ended:
+        assert output.stop_reason == 1 and output.token_ids[-1] == 1
+        assert re.fullmatch("(ab)+", output.text)
+
+
+def test_beams_that_are_cut_off_come_last_and_say_so(llm: LLM) -> None:
+    structured = StructuredOutput(choices=["a", "bcbcbcbcbc", "ac"])
+    params = BeamSearchParams(beam_width=3, max_tokens=4, structured=structured)
+    beams = llm.beam_search([PROMPTS[0]], params)[0].outputs
+    assert {b.text for b in beams[:2]} == {"a", "ac"}
+    assert [b.finish_reason for b in beams] == ["stop", "stop", "length"]
+    assert beams[2].text == "bcbc"
+
+
+# ── a vocabulary that cannot write everything ────────────────────────────────────────────────────
+@pytest.fixture
+def two_letters(tmp_path: Path) -> Path:
+    """A model that knows the letters a and b and the end of text."""
+    save_tiny_llama(tmp_path, vocab_size=3, eos_token_id=2)
+    tokenizer = Tokenizer(models.BPE(vocab={"a": 0, "b": 1}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_branch_that_no_token_continues_says_why(two_letters: Path) -> None:
+    llm = LLM(str(two_letters), num_slots=200)
+    params = [
+        SamplingParams(n=4, seed=0, max_tokens=9, structured=StructuredOutput(regex="ac|aab|bc"))
+        for _ in PROMPTS
+    ]
+    params[1] = SamplingParams(n=4, seed=0, max_tokens=9, structured=StructuredOutput(regex="b+a"))
+    found = llm.generate([[0], [1], [0, 1]], params)
+    assert all(o.text == "aab" or o.finish_reason != "stop" for o in found[0].outputs)
+    stuck = [o for o in (*found[0].outputs, *found[2].outputs) if o.finish_reason == "error"]
+    assert stuck and all(o.text in ("b", "a") for o in stuck)
+    assert "structured: no token of the vocabulary" in str(stuck[0].stop_reason)
+    assert all(re.fullmatch("b+a?", o.text) for o in found[1].outputs)
+    assert all(o.finish_reason in ("stop", "length") for o in found[1].outputs)
+    with pytest.raises(InputError, match="no text of the model's vocabulary satisfies it"):
+        llm.generate([[0]], SamplingParams(structured=StructuredOutput(regex="c+")))
+    assert not llm.engine.cache.cursors
+
+
+def test_beams_that_no_token_continues_are_dropped(two_letters: Path) -> None:
+    llm = LLM(str(two_letters), num_slots=200)
+    structured = StructuredOutput(regex="ac|aab|bc")
+    params = BeamSearchParams(beam_width=3, max_tokens=9, structured=structured)
+    (found,) = llm.beam_search([[0]], params)
+    assert [beam.text for beam in found.outputs] == ["aab"]
+
+
+def test_beams_need_an_end_of_text(bytes_model: Path) -> None:
+    params = BeamSearchParams(structured=StructuredOutput(regex="a"))
+    with pytest.raises(InputError, match="structured: expected a model with an end-of-text token"):
+        LLM(str(bytes_model), num_slots=200).beam_search(["a"], params)
+
+
+# ── requests beside each other ───────────────────────────────────────────────────────────────────
+def test_a_request_that_is_aborted_leaves_the_others_legal(llm: LLM) -> None:
+    params = SamplingParams(n=3, max_tokens=30, seed=1, structured=REGEX)
+    requests = [llm.engine.submit(Sample(params), prompt, seed=1) for prompt in PROMPTS]
+    for _ in range(3):
+        llm.engine.step()
+    llm.engine.abort(requests[1])
+    while not all(request.is_done for request in requests):
+        llm.engine.step()
+    for request in (requests[0], requests[2]):
+        assert all(re.fullmatch(str(REGEX.regex), text) for text in texts_of(request))
+
+
+def texts_of(request: Request) -> list[str]:
+    assert request.finish is not None
+    return [request.tree.completion_text(node) for node in request.finish.outputs]
