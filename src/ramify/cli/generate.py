@@ -53,9 +53,10 @@ def _structured(flags: StructuredFlags) -> StructuredOutput | None:
 
 def _stream(llm: LLM, prompt: str, params: SamplingParams, out: Output) -> RequestOutput:
     """One prompt: the first branch as it grows, the others when they are done."""
+    stream = llm.stream(prompt, params)  # a wrong argument ends here, before anything is shown
     out.say(Text(prompt, style="dim"), end="")
     shown, result = 0, None
-    for result in llm.stream(prompt, params):
+    for result in stream:
         text = result.outputs[0].text if result.outputs else ""
         out.say(Text(text[shown:]), end="")
         shown = len(text)
