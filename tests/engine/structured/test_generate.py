@@ -306,3 +306,33 @@ def test_a_request_that_is_aborted_leaves_the_others_legal(llm: LLM) -> None:
 def texts_of(request: Request) -> list[str]:
     assert request.finish is not None
     return [request.tree.completion_text(node) for node in request.finish.outputs]
+
+
+# ── steps that run ahead, and GPUs ───────────────────────────────────────────────────────────────
+def test_a_grammar_ends_running_ahead_and_its_end_begins_it_again(model: Path) -> None:
+    """A free request beside a structured one: waited for while both live, ahead afterwards."""
+    llm = LLM(str(model), num_slots=2000, run_ahead=True)
+    free = SamplingParams(max_tokens=40, seed=0, ignore_eos=True)
+    short = SamplingParams(max_tokens=9, seed=1, structured=StructuredOutput(regex="[0-9]{9}"))
+    requests = [llm.engine.submit(Sample(one), [1, 44], seed=7) for one in (free, short)]
+    while not requests[1].is_done:
+        llm.engine.step()
+        assert llm.engine._steady is None or requests[1].is_done
+    ran_ahead = False
+    while not requests[0].is_done:
+        llm.engine.step()
+        ran_ahead |= llm.engine._steady is not None
+    assert ran_ahead and re.fullmatch("[0-9]{9}", *texts_of(requests[1]))
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_tokens_and_beams_of_the_cpu(llm: LLM, model: Path) -> None:
+    prompts, params = mixed(20)
+    on_gpu = LLM(str(model), device="cuda", dtype="float32", num_slots=4000)
+    for a, b in zip(llm.generate(prompts, params), on_gpu.generate(prompts, params), strict=True):
+        assert [o.token_ids for o in a.outputs] == [o.token_ids for o in b.outputs]
+    for structured in KINDS[1:]:
+        beams = BeamSearchParams(beam_width=4, max_tokens=40, structured=structured)
+        wanted, found = (one.beam_search(prompts[:3], beams) for one in (llm, on_gpu))
+        for a, b in zip(wanted, found, strict=True):
+            assert [o.text for o in a.outputs] == [o.text for o in b.outputs]
