@@ -179,6 +179,7 @@ class LiveTrees:
         request, params = fan.request, fan.action.params
         assert fan.cursor is not None, "a fan is spawned from an open path"
         context = request.tree.tail(fan.node, CONTEXT_TOKENS)
+        grammar = self.grammar(request, fan.node, params.structured)
         children = []
         for token, seed in zip(tokens, seeds, strict=True):
             node = request.tree.add(fan.node, seed=seed, tag=fan.action.tag)
@@ -198,7 +199,7 @@ class LiveTrees:
                 params=params,
                 stream=stream,
                 history=self.history(request, fan.node, params),
-                grammar=self.grammar(request, fan.node, params.structured),
+                grammar=grammar and grammar.fork(),
                 begin=cursor.length - 1,
                 tag=fan.action.tag,
             )

@@ -276,6 +276,19 @@ def test_a_branch_that_no_token_continues_says_why(two_letters: Path) -> None:
     assert not llm.engine.cache.cursors
 
 
+def test_a_draft_that_leads_to_a_dead_end_is_kept_up_to_it(two_letters: Path) -> None:
+    config = {"method": "custom", "drafter": lambda tokens, most: [[0, 0, 0]]}
+    llm = LLM(str(two_letters), num_slots=200, speculative_config={**config, "adaptive": False})
+    params = SamplingParams(n=2, seed=0, max_tokens=9, structured=StructuredOutput(regex="aaac"))
+    (found,) = llm.generate([[1]], params)
+    assert found.usage.accepted_tokens == 4
+    for output in found.outputs:
+        assert output.text == "aaa" and output.token_ids == [0, 0, 0]
+        assert output.finish_reason == "error"
+    llm.engine.cache.check_integrity()
+    assert not llm.engine.cache.cursors
+
+
 def test_beams_that_no_token_continues_are_dropped(two_letters: Path) -> None:
     llm = LLM(str(two_letters), num_slots=200)
     structured = StructuredOutput(regex="ac|aab|bc")

@@ -100,8 +100,10 @@ def accepted(tree: DraftTree, drawn: Sequence[int | None]) -> list[int]:
         drawn: the token drawn at the tip, then those drawn behind each draft token; None where
             nothing could be drawn.
     """
-    index: dict[tuple[int, int | None], int]
-    index = {(p, t): i for i, (p, t) in enumerate(zip(tree.parents, tree.tokens, strict=True))}
+    index: dict[tuple[int, int | None], int] = {
+        (parent, token): place
+        for place, (parent, token) in enumerate(zip(tree.parents, tree.tokens, strict=True))
+    }
     kept: list[int] = []
     at = index.get((ROOT, drawn[0]))
     while at is not None:

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from ramify.core.errors import InputError, expected_got
 from ramify.core.structured import StructuredOutput
 from ramify.engine.codec import Codec
+from ramify.engine.structured.endless import why_endless
 from ramify.engine.structured.masks import MaskMaker
 from ramify.engine.structured.state import GrammarState
 
@@ -81,9 +82,11 @@ class Grammars:
         state = GrammarState(
             LLMatcher(tokenizer, _source(structured), log_level=0), self._end_token
         )
+        reason = why_endless(structured)
+        name, value = structured.kind, getattr(structured, structured.kind)
         if not self.masks.of([state]).any():
-            name, value = structured.kind, getattr(structured, structured.kind)
             reason = _readable(state.matcher.get_error(), name)
+        if reason:
             got = f"{shorten(repr(value), SHOWN, placeholder=' ...')}: {reason}"
             raise InputError(expected_got(f"structured.{name}", EXPECTED[name], got))
         return state
