@@ -70,14 +70,15 @@ def test_many_states_at_once_have_the_masks_of_each(grammars: Grammars) -> None:
     assert len(np.unique(together, axis=0)) > 3
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("vocab", [1, 31, 32, 33, 100])
-def test_bits_are_tokens(vocab: int) -> None:
+def test_bits_are_tokens(vocab: int, device: str) -> None:
     tokens = sorted(set(random.sample(range(vocab), (vocab + 1) // 2)))
     masks = np.zeros((2, -(-vocab // 32)), dtype=np.int32)
     allow(masks[0], tokens)
     allow(masks[1], range(vocab))
     clear(masks[1], tokens[0])
-    found = allowed_tokens(masks, vocab, torch.device("cpu"))
+    found = allowed_tokens(masks, vocab, torch.device(device)).cpu()
     assert found.dtype == torch.bool and found.shape == (2, vocab)
     assert found[0].nonzero()[:, 0].tolist() == tokens
     assert found[1].sum() == vocab - 1 and not found[1, tokens[0]]

@@ -73,8 +73,10 @@ def contains(mask: np.ndarray, token: int) -> bool:
 
 def allowed_tokens(masks: np.ndarray, vocab_size: int, device: torch.device) -> Tensor:
     """Masks [n, W] as [n, vocab] bool on a device; nobody waits for the copy."""
-    octets = torch.from_numpy(np.ascontiguousarray(masks).view(np.uint8))
-    if device.type == "cuda":
-        octets = octets.pin_memory().to(device, non_blocking=True)
-    bits = octets[:, :, None] >> torch.arange(8, dtype=torch.uint8, device=device) & 1
-    return bits.view(len(masks), -1)[:, :vocab_size].bool()
+    octets = np.ascontiguousarray(masks).view(np.uint8)
+    if device.type == "cpu":
+        bits = np.unpackbits(octets, axis=1, count=vocab_size, bitorder="little")
+        return torch.from_numpy(bits.view(np.bool_))
+    sent = torch.from_numpy(octets).pin_memory().to(device, non_blocking=True)
+    shifted = sent[:, :, None] >> torch.arange(8, dtype=torch.uint8, device=device) & 1
+    return shifted.view(len(masks), -1)[:, :vocab_size].bool()
