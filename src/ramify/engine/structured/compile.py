@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from llguidance import LLMatcher, LLTokenizer
@@ -44,6 +43,7 @@ class Grammars:
     """The grammars of one tokenizer.
 
     Attributes:
+        masks: computes the masks of the vocabulary.
         num_compiled: grammars compiled so far.
     """
 
@@ -52,7 +52,7 @@ class Grammars:
         self._tokenizer: LLTokenizer | None = None
         self._end_token = 0
         self._states: OrderedDict[StructuredOutput, GrammarState] = OrderedDict()
-        self._masks: MaskMaker | None = None
+        self.masks = MaskMaker(codec.vocab_size)
         self.num_compiled = 0
 
     def start(self, structured: StructuredOutput) -> GrammarState:
@@ -70,13 +70,6 @@ class Grammars:
         self._states.move_to_end(structured)
         return self._states[structured].fork()
 
-    @property
-    def masks(self) -> MaskMaker:
-        """What computes the masks of this vocabulary."""
-        if self._masks is None:
-            self._masks = MaskMaker(self._codec.vocab_size)
-        return self._masks
-
     def _compile(self, structured: StructuredOutput) -> GrammarState:
         tokenizer = self._open_tokenizer()
         state = GrammarState(
@@ -87,7 +80,8 @@ class Grammars:
         if not self.masks.of([state]).any():
             reason = _readable(state.matcher.get_error(), name)
         if reason:
-            got = f"{shorten(repr(value), SHOWN, placeholder=' ...')}: {reason}"
+            shown = repr(value) if len(repr(value)) <= SHOWN else repr(value)[:SHOWN] + " ..."
+            got = f"{shown}: {reason}"
             raise InputError(expected_got(f"structured.{name}", EXPECTED[name], got))
         return state
 

@@ -17,19 +17,17 @@ def legal_part(tree: DraftTree, tip: GrammarState, ends: Collection[int]) -> Dra
     """
     tokens: list[int] = []
     parents: list[int] = []
-    place: list[int | None] = []  # of each token in the new tree; None where it was cut
-    states: list[GrammarState | None] = []  # behind each kept token; None where nothing may follow
+    place: list[int] = []  # of each token in the new tree; ROOT where it was cut
+    states: list[GrammarState | None] = []  # behind each token; None where nothing may follow
     for token, parent in zip(tree.tokens, tree.parents, strict=True):
-        above = ROOT if parent == ROOT else place[parent]
-        state = None if above is None else tip if above == ROOT else states[above]
-        read = None if state is None else state.fork()
-        is_read = read is not None and read.advance((token,)) == 1
+        state = tip if parent == ROOT else states[parent]
         is_end = state is not None and token in ends and state.is_accepting
-        if above is None or not (is_read or is_end):
-            place.append(None)
+        if state is None or not (is_end or state.reads(token)):
+            states.append(None)
+            place.append(ROOT)
             continue
+        states.append(state.after(token))
         place.append(len(tokens))
         tokens.append(token)
-        parents.append(above)
-        states.append(read if is_read and read is not None and not read.is_over else None)
+        parents.append(ROOT if parent == ROOT else place[parent])
     return DraftTree(tuple(tokens), tuple(parents))

@@ -36,6 +36,10 @@ class GrammarState:
         read: int = self._matcher.try_consume_tokens(list(tokens))
         return read
 
+    def reads(self, token: int) -> bool:
+        """Whether `advance` would read a token."""
+        return token != self._end_token and bool(self._matcher.validate_tokens([token]))
+
     def after(self, token: int) -> GrammarState | None:
         """A fork that has read a token; None where the grammar refuses it or ends with it."""
         state = self.fork()
