@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ramify import LLM, BeamSearchParams, InputError, SamplingParams, StructuredOutput
 from ramify.engine.request import Request
+from ramify.search.registry import make_controller
 from ramify.search.sample import Sample
 from ramify.testing.models import save_tiny_llama
 
@@ -21,6 +23,7 @@ EOS = 2
 TEXTS = [a + b for a in ("abc", "x", "12", "pq") for b in ("1", "2", "45", "y", "yz", " 9")]
 PROMPTS = [[1, 40], [1, 50, 51, 52], [1, 99, 7]]
 REGEX = StructuredOutput(regex="(ab|ba|[0-9]{2}){3,8}")
+LINES = StructuredOutput(regex="([a-z]{3};){4}")
 SCHEMA = StructuredOutput(
     json_schema={
         "type": "object",
@@ -189,13 +192,36 @@ def test_only_what_the_grammar_lets_pass_is_verified(model: Path) -> None:
 
 def test_a_step_by_step_search_stays_in_the_grammar(llm: LLM) -> None:
     """Particles are resampled in the middle of the text; every copy goes on from where it is."""
-    schema = StructuredOutput(regex="([a-z]{3};){4}")
     params = SamplingParams(
-        max_tokens=20, stop=";", include_stop_str_in_output=True, seed=1, structured=schema
+        max_tokens=20, stop=";", include_stop_str_in_output=True, seed=1, structured=LINES
     )
     found = llm.search(PROMPTS[0], "smc", params=params, depth=6, width=5, num_outputs=3)
     assert len(found.outputs) == 3
-    assert all(re.fullmatch("([a-z]{3};){4}", output.text) for output in found.outputs)
+    assert all(re.fullmatch(str(LINES.regex), output.text) for output in found.outputs)
+
+
+@pytest.mark.parametrize("drafts", [False, True])
+def test_searches_in_a_pool_that_is_too_small_lose_no_state(model: Path, *, drafts: bool) -> None:
+    """Their branches are preempted between and within steps, and computed again from tokens."""
+    params = SamplingParams(max_tokens=20, stop=";", seed=1, structured=LINES)
+    params = replace(params, include_stop_str_in_output=True)
+    found = []
+    for num_slots in (3000, 75):
+        settings: dict[str, object] = {"num_slots": num_slots}
+        if drafts:
+            config = {"method": "ngram", "prompt_lookup_min": 1, "adaptive": False}
+            settings["speculative_config"] = config
+        llm = LLM(str(model), **settings)
+        searches = [make_controller("smc", params=params, depth=6, width=4) for _ in range(4)]
+        requests = [llm.engine.submit(one, [1, 40 + i]) for i, one in enumerate(searches)]
+        while not all(request.is_done for request in requests):
+            llm.engine.step()
+            llm.engine.cache.check_integrity()
+        assert not any(request.error for request in requests)
+        found.append([texts_of(request) for request in requests])
+    assert sum(request.usage.preemptions for request in requests) > 0
+    assert all(re.fullmatch(str(LINES.regex), text) for texts in found[1] for text in texts)
+    assert found[0] == found[1]
 
 
 # ── how branches end ─────────────────────────────────────────────────────────────────────────────
