@@ -24,6 +24,7 @@ from ramify.core.outputs import (
     Usage,
 )
 from ramify.core.params import BeamSearchParams, SamplingParams
+from ramify.core.structured import StructuredOutput
 
 if TYPE_CHECKING:
     from ramify.engine import LLM, NodeHandle
@@ -49,6 +50,7 @@ __all__ = [
     "SamplingParams",
     "ScoreOutput",
     "SearchResult",
+    "StructuredOutput",
     "TokenLogprob",
     "Usage",
     "WorkerError",

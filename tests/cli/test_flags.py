@@ -7,7 +7,13 @@ from dataclasses import fields
 import pytest
 
 from ramify import EngineConfig, InputError, SamplingParams
-from ramify.cli.flags import EngineFlags, SamplingFlags, engine_settings, sampling_params
+from ramify.cli.flags import (
+    EngineFlags,
+    SamplingFlags,
+    StructuredFlags,
+    engine_settings,
+    sampling_params,
+)
 
 
 def test_defaults_are_the_configs():
@@ -16,9 +22,9 @@ def test_defaults_are_the_configs():
 
 
 def test_every_flag_has_a_help_text():
-    for flags in (EngineFlags, SamplingFlags):
+    for flags in (EngineFlags, SamplingFlags, StructuredFlags):
         for flag in fields(flags):
-            assert flag.metadata.get("help") or flag.name == "seed"
+            assert flag.metadata.get("help") or flag.name in ("seed", "structured")
 
 
 def test_bad_values_are_refused_by_the_params():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ramify import LLM, SamplingParams
@@ -85,3 +87,25 @@ def test_drafts_are_asked_for_as_json_and_counted(bytes_model, run_json, fails):
     assert a["outputs"][0]["token_ids"] == b["outputs"][0]["token_ids"]
     assert a["usage"]["drafted_tokens"] == 0 < b["usage"]["drafted_tokens"]
     assert "expected one of ngram" in fails(*argv, "--speculative-config", '{"method": "x"}')
+
+
+def test_structured_output_is_asked_for_by_one_of_four_flags(
+    bytes_model, run_json, fails, tmp_path
+):
+    schema, grammar = tmp_path / "schema.json", tmp_path / "grammar.lark"
+    schema.write_text('{"type": "array", "items": {"enum": [1, 22]}, "maxItems": 3}')
+    grammar.write_text('start: "<" inner ">"\ninner: "<" inner2 ">" | "ab"\ninner2: "ab"')
+    argv = ["generate", "--model", bytes_model, "--prompt", "a", "--n", "3", "--seed", "1"]
+    shapes = {
+        ("--json-schema", str(schema)): r"\[ ?((1|22)( ?, ?(1|22))* ?)?\]",
+        ("--regex", "[ab]{3}"): "[ab]{3}",
+        ("--choices", "yes", "no way"): "yes|no way",
+        ("--grammar", str(grammar)): "<+ab>+",
+    }
+    for flags, shape in shapes.items():
+        (result,) = run_json(*argv, *flags)["results"]
+        for output in result["outputs"]:
+            assert re.fullmatch(shape, output["text"]) and output["finish_reason"] == "stop", flags
+    assert "structured.regex: expected a regex" in fails(*argv, "--regex", "(")
+    assert "exactly one of" in fails(*argv, "--regex", "a", "--choices", "b")
+    assert "json_schema: expected a readable text file" in fails(*argv, "--json-schema", "nowhere")

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -88,20 +89,27 @@ def make_rows(count: int, num_rows: int, mixes: Sequence[dict[str, Any]]) -> lis
     rows = []
     for i in range(count):
         rules = dict(mixes[i // num_rows % len(mixes)])
-        extra = {name: rules.pop(name) for name in ("banned", "history") if name in rules}
+        extras = ("banned", "history", "mask")
+        extra = {name: rules.pop(name) for name in extras if name in rules}
         params = SamplingParams(**rules)
         seed = mix64(i) >> 1
         rows.append(SampleRow(row=i % num_rows, params=params, seed=seed, position=31 * i, **extra))
     return rows
 
 
-def check(logits: Tensor, rows: Sequence[SampleRow], edit_capacity: int = 0) -> None:
+def check(
+    logits: Tensor, rows: Sequence[SampleRow], edit_capacity: int = 0, mask_capacity: int = 0
+) -> None:
     """One draw more than rows is room that stays empty."""
     wanted = sample(logits.float(), rows)
     logits = logits.to(DEVICE)
     before = logits.clone()
     sampler = DeviceSampler(
-        len(rows) + 1, logits.shape[1], logits.device, edit_capacity=edit_capacity
+        len(rows) + 1,
+        logits.shape[1],
+        logits.device,
+        edit_capacity=edit_capacity,
+        mask_capacity=mask_capacity,
     )
     sampler.batch.fill(rows)
     tokens, logprobs, ranks = sampler.draw(logits, with_ranks=True).to_host()
@@ -126,6 +134,37 @@ def test_edits_with_and_without_filters(vocab: int) -> None:
     mixes = make_edits(6, vocab)
     mixes += [a | b for a, b in zip(make_edits(4, vocab), make_filters(4, vocab), strict=True)]
     check(make_logits(vocab), make_rows(33, 5, [*mixes, {}]), edit_capacity=33 * vocab)
+
+
+def make_masks(count: int, vocab: int) -> list[dict[str, Any]]:
+    """Masks of few tokens, of half of them, of all; bits behind the vocabulary mean nothing."""
+    bits = np.random.rand(count, -(-vocab // 32) * 32) < np.array([[0.03], [0.5], [1.0]])[:count]
+    bits[:, vocab // 3] = True
+    words = np.packbits(bits, axis=1, bitorder="little").view(np.int32)
+    return [{"mask": mask} for mask in words]
+
+
+@pytest.mark.parametrize("vocab", VOCABS)
+def test_masks_beside_edits_filters_and_rows_without(vocab: int) -> None:
+    masks = make_masks(3, vocab)
+    mixes = [*masks, {}]
+    mixes += [a | b for a, b in zip(make_edits(3, vocab), masks, strict=True)]
+    mixes += [a | b for a, b in zip(make_filters(3, vocab), masks, strict=True)]
+    rows = make_rows(50, 5, mixes)
+    check(make_logits(vocab), rows, edit_capacity=50 * vocab, mask_capacity=3)
+    logits = make_logits(vocab)
+    found = sample_on_device(logits.to(DEVICE), rows)
+    assert [t.token_id for t in found] == [t.token_id for t in sample(logits, rows)]
+    for row, token in zip(rows, found, strict=True):
+        if row.mask is not None and row.row != 1:
+            assert row.mask.view(np.uint32)[token.token_id // 32] >> token.token_id % 32 & 1
+
+
+def test_more_masks_than_there_is_room_for_are_refused() -> None:
+    rows = make_rows(3, 1, make_masks(3, 97))
+    sampler = DeviceSampler(3, 97, DEVICE, edit_capacity=3, mask_capacity=2)
+    with pytest.raises(InputError, match="masks: expected at most 2, got 3"):
+        sampler.batch.fill(rows)
 
 
 def test_edited_copies_are_those_of_the_cpu_to_the_bit() -> None:

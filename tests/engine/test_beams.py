@@ -9,6 +9,7 @@ import pytest
 
 from ramify import LLM, BeamSearchParams, InputError, OutOfSlots, RequestAborted, SamplingParams
 from ramify.core.outputs import RequestOutput
+from ramify.core.structured import StructuredOutput
 from ramify.engine import beams
 from ramify.engine.request import Request
 from ramify.search import Action, BeamSearch, Event, Finish, Prune, Select, TreeView
@@ -140,6 +141,9 @@ class Wrong:
         return [self._action(select)]
 
 
+ANY = StructuredOutput(regex="a")
+
+
 def changed(select: Select, **parts: object) -> Select:
     names = ("start", "nodes", "tokens", "logprobs", "held", "top")
     return Select(**{**{name: getattr(select, name) for name in names}, **parts})  # type: ignore[arg-type]
@@ -153,6 +157,7 @@ def changed(select: Select, **parts: object) -> Select:
         (lambda s: changed(s, start=1), "Select.start: expected 0"),
         (lambda s: changed(s, tokens=s.tokens[1:]), "Select.tokens: expected 6 items"),
         (lambda s: changed(s, tokens=[-1] * 6), "Select.tokens: expected token ids"),
+        (lambda s: changed(s, structured=ANY), "Select.structured: expected the same for a whole"),
         (lambda s: Prune(node=s.nodes[0]), "none of the front or above it"),
     ],
 )

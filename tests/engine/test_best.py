@@ -53,6 +53,20 @@ def test_impossible_tokens_are_left_out() -> None:
     assert [(b, t) for b, t, _ in as_list(found)] == [(0, 599), (1, 0), (1, 300)]
 
 
+@pytest.mark.parametrize("vocab", [40, 300, 1000])
+def test_masks_leave_tokens_out_and_probabilities_as_they_are(vocab: int) -> None:
+    rng = np.random.default_rng(vocab)
+    allowed = rng.random((5, -(-vocab // 32) * 32)) < 0.1
+    allowed[2] = False
+    masks = np.packbits(allowed, axis=1, bitorder="little").view(np.int32)
+    logits = torch.randn((5, vocab), generator=torch.Generator().manual_seed(0))
+    logprobs = -rng.random(5)
+    every = sorted_out(logits, logprobs, logits.numel())
+    wanted = [(b, t, s) for b, t, s in every if allowed[b, t]]
+    assert as_list(best_continuations(logits, logprobs, 12, masks)) == wanted[:12]
+    assert as_list(best_continuations(logits, logprobs, 5 * vocab, masks)) == wanted
+
+
 def test_lists_of_parts_merge_to_the_whole() -> None:
     logits = torch.arange(6 * 40).reshape(6, 40).remainder(11).float()
     logprobs = np.array([0.0, -1.0, 0.0, -0.5, -1.0, 0.0])

@@ -30,10 +30,11 @@ COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from ramify.engine.kernels.draw import draw_kernel, fold_kernel, rank_kernel
-from ramify.engine.kernels.edit import copy_kernel, edit_kernel
+from ramify.engine.kernels.edit import copy_kernel, edit_kernel, mask_kernel
 from ramify.engine.kernels.filter import filter_kernel
 
 INTEGERS = ("row_ptr", "token_ptr", "ranks_ptr", "indptr_ptr", "cut_ptr", "top_k_ptr")
+INTEGERS += ("mask_row_ptr", "mask_ptr")
 POINTERS = {name: "*i32" for name in INTEGERS}
 POINTERS |= {name: "*i64" for name in ("stream_ptr", "position_ptr", "tokens_ptr")}
 
@@ -55,6 +56,7 @@ assert "lg2.approx" in draw["ptx"] and "fma.rn.f64" in draw["ptx"]
 assert ".v4.b32" in draw["ptx"]
 others = [build(fold_kernel, 1, PARTS=64), build(rank_kernel, 8, BLOCK=4096)]
 others += [build(copy_kernel, BLOCK=2048), build(edit_kernel, BLOCK=1024)]
+others += [build(mask_kernel, BLOCK=2048)]
 others += [build(filter_kernel, 32, WINDOW=4096, BLOCK=8192)]
 assert all(len(kernel["cubin"]) for kernel in (draw, *others))
 """

@@ -19,7 +19,7 @@ LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0, -3.0]])
 
 
 def rows(count: int, **params: Any) -> list[SampleRow]:
-    extra = {k: params.pop(k) for k in ("banned", "history") if k in params}
+    extra = {k: params.pop(k) for k in ("banned", "history", "mask") if k in params}
     return [
         SampleRow(row=0, params=SamplingParams(**params), seed=mix64(i) >> 1, position=7, **extra)
         for i in range(count)
@@ -54,6 +54,12 @@ CASES: dict[str, tuple[dict[str, Any], list[float]]] = {
     "min_p": ({"min_p": 0.2}, [2.0, 1.0, 0.5, OFF, OFF, OFF]),
     "bias": ({"logit_bias": {5: 4.0, 0: -1.0}}, [1.0, 1.0, 0.5, 0.0, -1.0, 1.0]),
     "bans": ({"banned": (0, 1)}, [OFF, OFF, 0.5, 0.0, -1.0, -3.0]),
+    "mask": ({"mask": np.array([0b011010], dtype=np.int32)}, [OFF, 1.0, OFF, 0.0, -1.0, OFF]),
+    # filters count what the mask leaves
+    "mask and top_k": (
+        {"mask": np.array([0b111100], dtype=np.int32), "top_k": 2, "logit_bias": {3: 2.0}},
+        [OFF, OFF, 0.5, 2.0, OFF, OFF],
+    ),
     "repetition": (
         {"repetition_penalty": 2.0, "history": History(frozenset({0}), Counter({4: 3}))},
         [1.0, 1.0, 0.5, 0.0, -2.0, -3.0],

@@ -8,6 +8,7 @@ import pytest
 
 from ramify.core.errors import InputError
 from ramify.core.params import BeamSearchParams
+from ramify.core.structured import StructuredOutput
 from ramify.search import Append, BeamSearch, Select
 from ramify.search.tree import NodeState
 from ramify.testing.scripted import ScriptedModel, ScriptedRun, run_controller
@@ -120,6 +121,16 @@ def test_only_what_is_needed_stays_alive() -> None:
     selected = [len(a.nodes) for a in run.actions if isinstance(a, Select)]
     assert len([a for a in run.actions if isinstance(a, Append)]) == 3
     assert max(selected) == 3 and sum(selected) <= 3 * 11
+
+
+def test_structured_beams_that_were_cut_rank_behind_whole_ones() -> None:
+    model = table_model({"": {"a": 0.9, "b": 0.1}, "b": {"": 1.0}, "a": {"a": 1.0}})
+    plain, _ = search(model, max_tokens=2)
+    shape = StructuredOutput(regex="a{9}|b")
+    structured, made = search(model, max_tokens=2, structured=shape)
+    assert plain.outputs == ["aa", "b"]
+    assert structured.outputs == ["b", "aa"]
+    assert [h.finish_reason for h in made.hypotheses.values()] == ["stop", "length"]
 
 
 def test_a_full_context_returns_what_there_is() -> None:

@@ -7,12 +7,14 @@ itself, in its own words, when `checked_*` builds it. Imports neither torch nor 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import tyro
 
 from ramify.core.config import EngineConfig
 from ramify.core.params import SamplingParams, field_help
+from ramify.core.structured import StructuredOutput
 
 _SAMPLING_HELP = field_help(SamplingParams)
 _ENGINE_HELP = field_help(EngineConfig)
@@ -59,9 +61,29 @@ class SamplingFlags(SamplingParams):
     stop_token_ids: tuple[int, ...] = field(
         default=(), metadata={"help": _SAMPLING_HELP["stop_token_ids"]}
     )
+    # commands that have structured output give it flags of its own
+    structured: tyro.conf.Suppress[StructuredOutput | None] = None
 
     def __post_init__(self) -> None:
         """Unchecked until `sampling_params` hands the values to SamplingParams."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredFlags:
+    """Structured output: at most one of these."""
+
+    json_schema: Path | None = field(
+        default=None, metadata={"help": "a file with the JSON schema that the output follows"}
+    )
+    regex: str | None = field(
+        default=None, metadata={"help": "a regex that matches the whole output (Rust's syntax)"}
+    )
+    choices: tuple[str, ...] = field(
+        default=(), metadata={"help": "texts of which the output is one"}
+    )
+    grammar: Path | None = field(
+        default=None, metadata={"help": "a file with the output's grammar (llguidance's Lark)"}
+    )
 
 
 def engine_settings(flags: EngineFlags) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from rich.text import Text
 from ramify import LLM
 from ramify.cli.cost import usage_document, usage_line
 from ramify.cli.export import check_export, export_all
-from ramify.cli.flags import engine_settings, sampling_params
+from ramify.cli.flags import StructuredFlags, engine_settings, sampling_params
 from ramify.cli.options import GenerateOptions
 from ramify.cli.output import Output
 from ramify.cli.problems import read_text
 from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import RequestOutput
 from ramify.core.params import SamplingParams
+from ramify.core.structured import StructuredOutput
 
 
 def execute(options: GenerateOptions, out: Output) -> int:
@@ -28,6 +29,7 @@ def execute(options: GenerateOptions, out: Output) -> int:
         raise InputError(expected_got("prompt, prompt_file", "at least one prompt", "none"))
     check_export(options.export)
     params = sampling_params(options.sampling)
+    params = replace(params, structured=_structured(options.structured))
     if options.export is not None and params.logprobs is None:
         params = replace(params, logprobs=0)  # a tree shows how probable its tokens were
     llm = LLM(**engine_settings(options.engine))
@@ -46,11 +48,20 @@ def execute(options: GenerateOptions, out: Output) -> int:
     return 1 if any(result.error is not None for result in results) else 0
 
 
+def _structured(flags: StructuredFlags) -> StructuredOutput | None:
+    """What the output must look like, if anything. Raises InputError naming the flag."""
+    values = {name: value for name, value in vars(flags).items() if value not in (None, ())}
+    for name in {"json_schema", "grammar"} & values.keys():
+        values[name] = read_text(values[name], name)
+    return StructuredOutput(**values) if values else None
+
+
 def _stream(llm: LLM, prompt: str, params: SamplingParams, out: Output) -> RequestOutput:
     """One prompt: the first branch as it grows, the others when they are done."""
+    stream = llm.stream(prompt, params)  # a wrong argument ends here, before anything is shown
     out.say(Text(prompt, style="dim"), end="")
     shown, result = 0, None
-    for result in llm.stream(prompt, params):
+    for result in stream:
         text = result.outputs[0].text if result.outputs else ""
         out.say(Text(text[shown:]), end="")
         shown = len(text)

@@ -18,7 +18,7 @@ from ramify.cli.bench_options import (
     BenchOptions,
     BenchSoakOptions,
 )
-from ramify.cli.flags import EngineFlags, JsonFlag, SamplingFlags
+from ramify.cli.flags import EngineFlags, JsonFlag, SamplingFlags, StructuredFlags
 from ramify.cli.profile_options import (
     ProfileCompareOptions,
     ProfileModelOptions,
@@ -88,6 +88,7 @@ class GenerateOptions(JsonFlag):
         default=None,
         metadata={"help": "write the tree here: JSON for ramify show, or a page (.html)"},
     )
+    structured: StructuredFlags = field(default_factory=StructuredFlags)
     engine: EngineFlags = field(default_factory=EngineFlags)
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
 

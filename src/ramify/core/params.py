@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from ramify.core.errors import InputError, expected_got
+from ramify.core.structured import StructuredOutput, check_structured
 
 MAX_SEED = 2**63
 
@@ -107,6 +108,9 @@ class SamplingParams:
     skip_special_tokens: bool = field(
         default=True, metadata={"help": "leave special tokens out of the text"}
     )
+    structured: StructuredOutput | None = field(
+        default=None, metadata={"help": "JSON schema, regex, choices or grammar of the output"}
+    )
 
     def __post_init__(self) -> None:
         _integer("n", self.n, 1)
@@ -135,6 +139,7 @@ class SamplingParams:
             self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids)
         )
         self._check_bias()
+        check_structured(self.structured)
 
     def _check_bias(self) -> None:
         if self.logit_bias is None:
@@ -175,7 +180,10 @@ class BeamSearchParams:
     """Beam search with the semantics of transformers' `generate(num_beams=...)`.
 
     A finished beam scores cumulative log-probability / length ** length_penalty, the length being
-    its generated tokens (end-of-text included). Raises InputError naming the field.
+    its generated tokens (end-of-text included). With `structured`, log-probabilities stay those of
+    the model and tokens that the grammar refuses are left out; the end of text is a token that
+    `max_tokens` counts. Beams that `max_tokens` cuts off rank behind all complete ones and say
+    "length". Raises InputError naming the field.
     """
 
     beam_width: int = field(default=4, metadata={"help": "beams kept at each step"})
@@ -190,6 +198,9 @@ class BeamSearchParams:
     num_return: int | None = field(default=None, metadata={"help": "beams returned; default all"})
     ignore_eos: bool = field(default=False, metadata={"help": "treat end-of-text as any token"})
     skip_special_tokens: bool = field(default=True, metadata={"help": "clean special tokens off"})
+    structured: StructuredOutput | None = field(
+        default=None, metadata={"help": "JSON schema, regex, choices or grammar of every beam"}
+    )
 
     def __post_init__(self) -> None:
         _integer("beam_width", self.beam_width, 1)
@@ -203,6 +214,10 @@ class BeamSearchParams:
             _integer("num_return", self.num_return, 1, self.beam_width)
         _flag("ignore_eos", self.ignore_eos)
         _flag("skip_special_tokens", self.skip_special_tokens)
+        check_structured(self.structured)
+        if self.structured is not None and self.ignore_eos:
+            wanted = "False with structured, whose beams end with the end of text"
+            raise InputError(expected_got("ignore_eos", wanted, True))
 
 
 def field_help(cls: type) -> dict[str, str]:

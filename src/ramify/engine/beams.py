@@ -19,6 +19,7 @@ from ramify.engine.batch import BatchBuilder
 from ramify.engine.best import best_continuations, merge
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Beams, Request
+from ramify.engine.structured.state import GrammarState
 from ramify.search.controller import Failed, Ranked, Select
 from ramify.search.front import Front
 
@@ -34,12 +35,13 @@ def select(live: LiveTrees, request: Request, action: Select) -> None:
         raise InputError(expected_got("Select", "no Select under way", "one that is not answered"))
     beams.front.check(action)
     _check_tokens(live, action)
+    grammars = _grammars(beams, action)
     limit = live.limits.max_context
     if action.nodes and beams.tips[0].length >= limit:
         reason = f"paths of {beams.tips[0].length} + 1 tokens exceed the context of {limit}"
         request.events.append(Failed(node=action.nodes[0], reason=reason))
         return
-    beams.tips = _edit(live, request, beams, action)
+    beams.tips, beams.grammars = _edit(live, request, beams, action), grammars
     beams.action, beams.is_written, beams.num_ranked = action, False, 0
     request.beams = beams
     if action.nodes:
@@ -53,12 +55,14 @@ def _begin(live: LiveTrees, request: Request, action: Select) -> Beams:
     """A front of one branch: the node it shall grow from."""
     if action.start not in request.cursors:
         raise InputError(expected_got("Select.start", "a computed node", action.start))
+    grammar = live.grammar(request, action.start, action.structured)
     return Beams(
         id=live.next_task_id(),
         request=request,
         node=action.start,
         front=Front(request.tree, action.start),
         tips=[request.cursors[action.start]],
+        grammars=[] if grammar is None else [grammar],
     )
 
 
@@ -67,6 +71,24 @@ def _check_tokens(live: LiveTrees, action: Select) -> None:
     for token in (min(action.tokens, default=0), max(action.tokens, default=0)):
         if not 0 <= token < size:
             raise InputError(expected_got("Select.tokens", f"token ids in [0, {size})", token))
+
+
+def _grammars(beams: Beams, action: Select) -> list[GrammarState]:
+    """The states behind the continuations, if there is a grammar; it must allow each of them."""
+    if not action.nodes:
+        return []
+    if beams.action is not None and beams.action.structured != action.structured:
+        got = repr(action.structured)
+        raise InputError(expected_got("Select.structured", "the same for a whole front", got))
+    made = []
+    if action.structured is not None:
+        state_of = dict(zip(beams.front.nodes, beams.grammars, strict=True))
+        for node, token in zip(action.nodes, action.tokens, strict=True):
+            state = state_of[node].fork()
+            if not state.advance((token,)):
+                raise InputError(expected_got("Select.tokens", "tokens of the grammar", token))
+            made.append(state)
+    return made
 
 
 def _edit(live: LiveTrees, request: Request, beams: Beams, action: Select) -> list[Cursor]:
@@ -147,7 +169,9 @@ def rank(live: LiveTrees, beams: Beams, logits: Tensor, wanted: Mapping[int, int
     if wanted:
         first, rows = beams.num_ranked, list(wanted.values())
         logprobs = np.array(action.logprobs, dtype=np.float64)[first : first + len(rows)]
-        part = best_continuations(_rows(logits, rows), logprobs, action.top)
+        grammars = beams.grammars[first : first + len(rows)]
+        masks = live.masks(grammars) if grammars else None
+        part = best_continuations(_rows(logits, rows), logprobs, action.top, masks)
         beams.found.append(part._replace(branch=part.branch + first))
         beams.num_ranked += len(rows)
     if beams.num_ranked == len(beams.tips):

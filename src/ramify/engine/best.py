@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ramify.engine.structured.masks import allowed_tokens
 from ramify.search.controller import Candidates
 
 BLOCK = 256
@@ -20,7 +21,9 @@ BLOCK = 256
 
 
 @torch.inference_mode()
-def best_continuations(logits: Tensor, logprobs: np.ndarray, count: int) -> Candidates:
+def best_continuations(
+    logits: Tensor, logprobs: np.ndarray, count: int, masks: np.ndarray | None = None
+) -> Candidates:
     """The `count` best continuations of all branches, fewer where fewer are possible.
 
     Waits for the device.
@@ -28,11 +31,15 @@ def best_continuations(logits: Tensor, logprobs: np.ndarray, count: int) -> Cand
     Args:
         logits: [branches, vocab], a floating dtype.
         logprobs: [branches] float64, cumulative log-probability of each branch, natural log.
+        masks: [branches, W] int32 (structured/masks.py), the tokens that may come, if not all may;
+            probabilities stay those among all tokens.
     """
     before = torch.from_numpy(logprobs)
     if logits.is_cuda:  # a copy from other memory would wait for the step
         before = before.pin_memory().to(logits.device, non_blocking=True)
     tokens = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+    if masks is not None:
+        tokens.masked_fill_(~allowed_tokens(masks, tokens.shape[1], tokens.device), -torch.inf)
     num_blocks = -(-tokens.shape[1] // BLOCK)
     if missing := num_blocks * BLOCK - tokens.shape[1]:
         tokens = pad(tokens, (0, missing), value=-torch.inf)

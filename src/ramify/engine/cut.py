@@ -65,7 +65,7 @@ def _first_tokens(live: LiveTrees, request: Request, step: LogicalNode, count: i
     made.state, made.forked_from = NodeState.IDLE, step.id
     if step.parent is None:
         return made
-    made.token_ids = step.token_ids[:count]
+    made.token_ids, made.structured = step.token_ids[:count], step.structured
     made.token_logprobs = step.token_logprobs[:count]
     made.logprobs = None if step.logprobs is None else step.logprobs[:count]
     made.cumulative_logprob += sum(made.token_logprobs)

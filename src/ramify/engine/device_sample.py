@@ -17,7 +17,7 @@ from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import TokenLogprob
 from ramify.engine.edits import edit_bound
 from ramify.engine.kernels.draw import draw_kernel, fold_kernel, rank_kernel
-from ramify.engine.kernels.edit import copy_kernel, edit_kernel
+from ramify.engine.kernels.edit import copy_kernel, edit_kernel, mask_kernel
 from ramify.engine.kernels.filter import filter_kernel
 from ramify.engine.packed import Packed
 from ramify.engine.sample import SampleRow, top_logprobs
@@ -60,13 +60,22 @@ class DeviceSampler:
 
     Edits of single tokens (penalties, bias, bans) take a float32 copy of the logits of each draw,
     so a sampler has room for them only when it is made with some `edit_capacity`, in tokens over
-    all draws.
+    all draws. A mask counts as an edit, and `mask_capacity` is room for so many different ones.
     """
 
     def __init__(
-        self, capacity: int, vocab_size: int, device: torch.device, *, edit_capacity: int = 0
+        self,
+        capacity: int,
+        vocab_size: int,
+        device: torch.device,
+        *,
+        edit_capacity: int = 0,
+        mask_capacity: int = 0,
     ) -> None:
-        self.batch = SampleBatch(capacity, edit_capacity, device)
+        words = -(-vocab_size // 32)
+        self.batch = SampleBatch(
+            capacity, edit_capacity, device, mask_capacity=mask_capacity, mask_words=words
+        )
         self.vocab_size = vocab_size
         self._parts = -(-vocab_size // BLOCK)
         self._folded_parts = 1 << (self._parts - 1).bit_length()
@@ -111,6 +120,11 @@ class DeviceSampler:
             logits, logits.stride(0), self._copies, batch["row"], batch["edit_indptr"],
             self.vocab_size, BLOCK=BLOCK,
         )  # fmt: skip
+        if batch.mask_capacity:
+            mask_kernel[(draws, self._parts)](
+                self._copies, batch["mask_row"], batch["mask"], batch.mask_words,
+                self.vocab_size, BLOCK=BLOCK,
+            )  # fmt: skip
         edits = (batch[f"edit_{name}"] for name in ("indptr", "token", "scale", "minus", "plus"))
         edit_kernel[(draws,)](self._copies, *edits, self.vocab_size, BLOCK=EDIT_BLOCK)
 
@@ -166,11 +180,13 @@ class DeviceDraws:
 def sample_on_device(logits: Tensor, rows: Sequence[SampleRow]) -> list[TokenLogprob]:
     """What `sample` returns, drawn on the device of `logits` [n, vocab]; waits for the results."""
     num_edits = sum(map(edit_bound, rows))
+    num_masks = len({id(row.mask) for row in rows if row.mask is not None})
     sampler = _sampler(
         _power_of_two(max(len(rows), 16)),
         logits.shape[1],
         logits.device,
         _power_of_two(max(num_edits, 1024)) if num_edits else 0,
+        _power_of_two(max(num_masks, 16)) if num_masks else 0,
     )
     sampler.batch.fill(rows)
     columns = sampler.draw(logits, with_ranks=True).to_host()
@@ -190,10 +206,16 @@ def sample_on_device(logits: Tensor, rows: Sequence[SampleRow]) -> list[TokenLog
 
 @lru_cache(maxsize=4)
 def _sampler(
-    capacity: int, vocab_size: int, device: torch.device, edit_capacity: int
+    capacity: int, vocab_size: int, device: torch.device, edit_capacity: int, mask_capacity: int
 ) -> DeviceSampler:
     """Steps of about the same size share their buffers."""
-    return DeviceSampler(capacity, vocab_size, device, edit_capacity=edit_capacity)
+    return DeviceSampler(
+        capacity,
+        vocab_size,
+        device,
+        edit_capacity=edit_capacity,
+        mask_capacity=mask_capacity,
+    )
 
 
 def _power_of_two(size: int) -> int:

@@ -118,6 +118,7 @@ class LLM:
         Raises InputError as `generate` does.
         """
         params = params or BeamSearchParams()
+        self._check_beams(params)
         batch = self._batch(prompts)
         for _, ids in batch:
             self._check_branches(len(ids), params.beam_width)
@@ -190,6 +191,8 @@ class LLM:
         if isinstance(params, SamplingParams):
             self._check(ids, params)
             seed = params.seed if seed is None else seed
+        elif isinstance(params, BeamSearchParams):
+            self._check_beams(params)
         request = self.engine.submit(controller, ids, prompt=text, seed=seed)
         self._run([request], on_step)
         self._raise(request)
@@ -259,6 +262,15 @@ class LLM:
             wanted = f"at most {slots - prompt_tokens} beside a prompt of {prompt_tokens} tokens"
             got = f"{branches} (the KV pool has {slots} slots)"
             raise InputError(expected_got("branches", wanted, got))
+
+    def _check_beams(self, params: BeamSearchParams) -> None:
+        """Raise InputError unless beams can be structured as they shall."""
+        if params.structured is None:
+            return
+        if not self.engine.limits.eos_token_ids:
+            wanted = "a model with an end-of-text token, with which a beam says that it is complete"
+            raise InputError(expected_got("structured", wanted, "none"))
+        self.engine.live.grammars.start(params.structured)
 
     def _submit(
         self, controller: Controller, text: str | None, ids: list[int], params: SamplingParams

@@ -89,7 +89,10 @@ def _append(live: LiveTrees, request: Request, node: LogicalNode, action: Append
     tokens = live.codec.encode(action.tokens)
     if not _fits(live, request, action, len(tokens)):
         return
+    if action.structured is not None:
+        live.grammars.start(action.structured)
     child = _add_given(live, request, node, tokens, action.tag)
+    child.structured = action.structured
     _force(live, request, child.id, action, tokens)
 
 
@@ -139,6 +142,8 @@ def _score(live: LiveTrees, request: Request, node: LogicalNode, action: Score) 
     _check_idle(node)
     for label in action.labels:
         live.codec.label(label)
+    if action.structured is not None:
+        live.grammars.start(action.structured)
     tokens = live.codec.encode(action.suffix)
     if _fits(live, request, action, len(tokens)):
         _force(live, request, node.id, action, tokens)

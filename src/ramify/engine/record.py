@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from ramify.core.outputs import FinishReason, TokenLogprob
-from ramify.core.params import SamplingParams
 from ramify.engine.beams import rank
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Beams, Fan, Force, Grow, Reveal, Task, cursor_of
-from ramify.engine.sample import SampleRow, sample, token_logprobs, top_logprobs
+from ramify.engine.sample import SampleRow, token_logprobs, top_logprobs
 from ramify.engine.speculation.verify import accept, draws_of, guess_of
+from ramify.engine.structured.draw import draw, end_stuck
 from ramify.engine.text import find_stop
 from ramify.search.controller import Append, Appended, Finished, Scored, Spawned, Started
 from ramify.search.tree import LogicalNode, NodeState
@@ -49,13 +49,17 @@ class Recorder:
                 rows = self._draws(task, wanted)
                 draw_of.append((task, len(draws), len(draws) + len(rows)))
                 draws += rows
-        tokens = sample(logits, draws) if draws else []
+        tokens = draw(logits, draws, self._live) if draws else []
         for task, begin, end in draw_of:
-            if isinstance(task, Fan):
-                self._serve_fan(task, tokens[begin:end], [d.seed for d in draws[begin:end]])
+            drawn = tokens[begin:end]
+            if drawn[0] is None:
+                end_stuck(self._live, task, draws[begin])
+            elif isinstance(task, Fan):
+                seeds = [row.seed for row in draws[begin:end]]
+                self._serve_fan(task, [token for token in drawn if token is not None], seeds)
             else:
                 assert isinstance(task, Grow)
-                self._serve_grow(task, tokens[begin:end])
+                self._serve_grow(task, drawn)
 
     def record_complete(self, ready: Sequence[tuple[Task, Wanted, bool]]) -> None:
         """Serve tasks that ask for no logits, without a forward pass."""
@@ -103,13 +107,15 @@ class Recorder:
         request, live = task.request, self._live
         if isinstance(task, Grow):
             params, seeds, history = task.params, [request.tree[task.node].seed], task.history
+            grammar = task.grammar
             generated = len(request.tree[task.node].token_ids)
         else:
             assert isinstance(task, Fan)
             params, generated = task.action.params, 0
             seeds = live.fork_seeds(request, task.node, task.action.k)
             history = live.history(request, task.node, params)
-        banned = self.stop_ids(params) if generated < params.min_tokens else ()
+            grammar = live.grammar(request, task.node, params.structured)
+        banned = live.stop_ids(params) if generated < params.min_tokens else ()
         draws = [
             SampleRow(
                 row=row,
@@ -118,17 +124,13 @@ class Recorder:
                 position=position + 1,
                 banned=banned,
                 history=history,
+                grammar=grammar,
             )
             for seed in seeds
         ]
         if isinstance(task, Grow) and (guess := guess_of(task)) is not None:
             draws += draws_of(guess, draws[0], params.min_tokens - generated)
         return draws
-
-    def stop_ids(self, params: SamplingParams) -> tuple[int, ...]:
-        """Tokens that end a branch; until `min_tokens` are there, none of them may be drawn."""
-        eos = () if params.ignore_eos else self._live.limits.eos_token_ids
-        return (*eos, *params.stop_token_ids)
 
     def _serve_fan(self, fan: Fan, tokens: Sequence[TokenLogprob], seeds: Sequence[int]) -> None:
         """Turn an `Expand` into growing children, each with its first token."""
@@ -144,13 +146,15 @@ class Recorder:
         for child, token in zip(children, tokens, strict=True):
             self._record_reported(child, token)
 
-    def _serve_grow(self, task: Grow, tokens: Sequence[TokenLogprob]) -> None:
+    def _serve_grow(self, task: Grow, tokens: Sequence[TokenLogprob | None]) -> None:
         """Give a branch its next token or, of a draft, its next tokens."""
         if guess_of(task) is not None:
             accept(self._live, task, tokens, self._record_reported)
             return
-        self._live.cache.append(cursor_of(task), [tokens[0].token_id])
-        self._record_reported(task, tokens[0])
+        (token,) = tokens
+        assert token is not None, "a branch that is stuck was ended"
+        self._live.cache.append(cursor_of(task), [token.token_id])
+        self._record_reported(task, token)
 
     def _record_reported(self, task: Grow, token: TokenLogprob) -> None:
         """Write one sampled token down, with its alternatives where they were asked for."""
@@ -172,6 +176,8 @@ class Recorder:
         request.usage.generated_tokens += 1
         if request.usage.first_token_s is None:
             request.usage.first_token_s = self._clock() - request.arrived_s
+        if task.grammar is not None:
+            task.grammar.advance((token,))
         if self._stops(task, node, token):
             node.state = NodeState.IDLE
             self._live.drop_task(task)
@@ -181,14 +187,15 @@ class Recorder:
         """Extend the node's text by a token and decide whether the branch ends with it."""
         params = task.params
         may_stop = len(node.token_ids) >= params.min_tokens
-        if may_stop and token in self.stop_ids(params):
+        if may_stop and token in self._live.stop_ids(params):
             node.text += task.stream.flush()
             if params.include_stop_str_in_output:
                 node.text += task.stream.push(token)
             # as in vLLM, only a token that was asked for is named; the end of text explains itself
             return _end(node, "stop", token if token in params.stop_token_ids else None)
         added = task.stream.push(token)
-        is_last = self._live.most_tokens(task) <= 0
+        is_over = task.grammar is not None and task.grammar.is_over
+        is_last = is_over or self._live.most_tokens(task) <= 0
         if is_last:
             added += task.stream.flush()
         node.text += added
@@ -197,8 +204,9 @@ class Recorder:
             begin, string = stop
             keep = begin + (len(string) if params.include_stop_str_in_output else 0)
             node.text = node.text[:keep]
-            return _end(node, "stop", string)
-        return _end(node, "length", None) if is_last else False
+            # what completes the text says more than what was to end a part of it
+            return _end(node, "stop", None if is_over else string)
+        return _end(node, "stop" if is_over else "length", None) if is_last else False
 
     # ── forced tokens and questions ──────────────────────────────────────────────────────────────
     def _serve_force(self, task: Force, logits: Tensor, wanted: Wanted, is_complete: bool) -> None:
@@ -210,8 +218,9 @@ class Recorder:
             return
         last = cursor_of(task).length - 1
         tail = logits[wanted[last]][None] if task.wants_last else None
+        top = self._top(task, tail)
         if isinstance(task.action, Append):
-            self._serve_append(task, task.action, tail)
+            self._serve_append(task, task.action, top)
         else:
             assert tail is not None
             ids = [self._live.codec.label(label) for label in task.action.labels]
@@ -220,7 +229,7 @@ class Recorder:
                 Scored(
                     node=task.node,
                     logprobs=tuple(logprobs),
-                    top=top_logprobs(tail, task.action.top)[0],
+                    top=top,
                     tag=task.action.tag,
                 )
             )
@@ -237,7 +246,18 @@ class Recorder:
             task.request.events.append(Started(root=task.node))
             self._live.drop_task(task)
 
-    def _serve_append(self, task: Force, action: Append, tail: Tensor | None) -> None:
+    def _top(self, task: Force, tail: Tensor | None) -> tuple[tuple[int, float], ...]:
+        """What most probably follows, of `tail` [1, vocab], as far as the action allows it."""
+        if tail is None or not task.action.top:
+            return ()
+        structured = task.action.structured
+        grammar = self._live.grammar(task.request, task.node, structured, may_restart=False)
+        masks = None if grammar is None else self._live.masks([grammar])
+        return top_logprobs(tail, task.action.top, masks)[0]
+
+    def _serve_append(
+        self, task: Force, action: Append, top: tuple[tuple[int, float], ...]
+    ) -> None:
         node = task.request.tree[task.node]
         logprobs = tuple(task.collected[at] for at in sorted(task.collected))
         node.state = NodeState.IDLE
@@ -250,7 +270,7 @@ class Recorder:
                 node=node.id,
                 parent=action.node,
                 logprobs=logprobs,
-                top=top_logprobs(tail, action.top)[0] if tail is not None else (),
+                top=top,
                 tag=action.tag,
             )
         )
@@ -275,7 +295,8 @@ def _collect(
 def _is_plain(task: Grow) -> bool:
     """Whether a token is drawn from the logits by numbers alone, and nothing else is reported."""
     params = task.params
-    return task.history is None and not params.logit_bias and params.logprobs is None
+    follows_rules = task.history is not None or task.grammar is not None or params.logit_bias
+    return not follows_rules and params.logprobs is None
 
 
 def _end(node: LogicalNode, reason: FinishReason, stop: str | int | None) -> bool:

@@ -10,6 +10,7 @@ from ramify.core.outputs import TokenLogprob, Usage
 from ramify.core.params import SamplingParams
 from ramify.engine.sample import History
 from ramify.engine.speculation.branch import Drafting
+from ramify.engine.structured.state import GrammarState
 from ramify.engine.text import TextStream
 from ramify.search.controller import (
     Append,
@@ -61,6 +62,7 @@ class Grow(Task):
     params: SamplingParams
     stream: TextStream
     history: History | None
+    grammar: GrammarState | None
     begin: int  # absolute position of the branch's first token
     drafting: Drafting | None = None
     tag: object = None
@@ -133,6 +135,7 @@ class Beams(Task):
 
     front: Front
     tips: list[Cursor]  # the path of each branch
+    grammars: list[GrammarState] = field(default_factory=list)  # of each branch, if there is one
     let_go: list[Cursor] = field(default_factory=list)  # paths to be pruned
     action: Select | None = None
     is_written: bool = True  # whether the front's nodes are those of the action

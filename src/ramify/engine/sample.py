@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ramify.core.outputs import TokenLogprob
 from ramify.core.params import SamplingParams
 from ramify.core.seeds import gumbel_noise
+from ramify.engine.structured.masks import allowed_tokens
+from ramify.engine.structured.state import GrammarState
 
 COLDEST = 1e-5
 """Temperatures below this are greedy: dividing by them would overflow."""
@@ -40,6 +43,8 @@ class SampleRow:
     position: int  # absolute position of the token to draw
     banned: tuple[int, ...] = ()  # ids that may not come yet (min_tokens)
     history: History | None = None  # given when the parameters penalise
+    grammar: GrammarState | None = None  # given when the output is structured
+    mask: np.ndarray | None = None  # [W] int32, see structured/masks.py: tokens that may come
 
 
 class HostDraws:
@@ -101,11 +106,20 @@ def token_logprobs(logits: Tensor, tokens: Tensor, top: Sequence[int | None]) ->
     ]
 
 
-def top_logprobs(logits: Tensor, k: int) -> list[tuple[tuple[int, float], ...]]:
-    """The k most probable tokens of each row of `logits` [n, vocab], natural log."""
+def top_logprobs(
+    logits: Tensor, k: int, masks: np.ndarray | None = None
+) -> list[tuple[tuple[int, float], ...]]:
+    """The k most probable tokens of each row of `logits` [n, vocab], natural log.
+
+    With masks [n, W] int32 (structured/masks.py), tokens left out have -inf.
+    """
     if k == 0:
         return [()] * logits.shape[0]
-    values, ids = logits.log_softmax(dim=-1).topk(min(k, logits.shape[1]), dim=-1)
+    logprobs = logits.log_softmax(dim=-1)
+    if masks is not None:
+        allowed = allowed_tokens(masks, logits.shape[1], logits.device)
+        logprobs = logprobs.masked_fill(~allowed, -torch.inf)
+    values, ids = logprobs.topk(min(k, logits.shape[1]), dim=-1)
     return [
         tuple(zip(row_ids, row_values, strict=True))
         for row_ids, row_values in zip(ids.tolist(), values.tolist(), strict=True)
@@ -113,8 +127,9 @@ def top_logprobs(logits: Tensor, k: int) -> list[tuple[tuple[int, float], ...]]:
 
 
 def _adjust(raw: Tensor, rows: Sequence[SampleRow]) -> Tensor:
-    """Apply what names single tokens: bias, bans and penalties; then divide by temperature."""
+    """Apply what names single tokens: penalties, bias, bans, masks; then divide by temperature."""
     out = raw.clone()
+    _mask(out, rows)
     for i, row in enumerate(rows):
         params = row.params
         if row.history is not None:
@@ -127,6 +142,15 @@ def _adjust(raw: Tensor, rows: Sequence[SampleRow]) -> Tensor:
     warm = [t if t >= COLDEST else 1.0 for t in (r.params.temperature for r in rows)]
     temperature = torch.tensor(warm)
     return out / temperature[:, None]
+
+
+def _mask(logits: Tensor, rows: Sequence[SampleRow]) -> None:
+    """Exclude what grammars refuse."""
+    masks = {i: row.mask for i, row in enumerate(rows) if row.mask is not None}
+    if masks:
+        allowed = allowed_tokens(np.stack(list(masks.values())), logits.shape[1], logits.device)
+        index = torch.tensor(list(masks))
+        logits[index] = logits[index].masked_fill(~allowed, -torch.inf)
 
 
 def _penalise(logits: Tensor, params: SamplingParams, history: History) -> None:

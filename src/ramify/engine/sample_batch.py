@@ -29,14 +29,25 @@ class SampleBatch:
     position [N] int64, absolute, of the token to draw; temperature [N] float32, 0 is greedy;
     top_k [N] int32, 0 is off; top_p, min_p [N] float32. Edits of single tokens (`TokenEdits`) are
     a CSR: edit_indptr [N + 1] int32, edit_token [E] int32, edit_scale, edit_minus, edit_plus [E]
-    float32.
+    float32. Masks of tokens (structured/masks.py): mask_row [N] int32, -1 where there is none;
+    mask [M * W] int32, W = ceil(vocab / 32), one for all draws that share it.
     """
 
-    def __init__(self, capacity: int, edit_capacity: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        edit_capacity: int,
+        device: torch.device,
+        *,
+        mask_capacity: int = 0,
+        mask_words: int = 0,
+    ) -> None:
         self.capacity, self.edit_capacity = capacity, edit_capacity
+        self.mask_capacity, self.mask_words = mask_capacity, mask_words
         edits, on_gpu = max(edit_capacity, 1), device.type == "cuda"
-        integers = {"row": capacity, "top_k": capacity}
+        integers = {"row": capacity, "top_k": capacity, "mask_row": capacity}
         integers |= {"edit_indptr": capacity + 1, "edit_token": edits}
+        integers["mask"] = max(mask_capacity * mask_words, 1)
         floats = dict.fromkeys(("temperature", "top_p", "min_p"), capacity)
         floats |= dict.fromkeys(("edit_scale", "edit_minus", "edit_plus"), edits)
         self._packed = Packed(
@@ -60,11 +71,13 @@ class SampleBatch:
         """Send what to draw, without waiting for the device; entry i is draw i.
 
         Raises:
-            InputError: there are more draws, or more edits of tokens, than there is room for.
+            InputError: there are more draws, edits of tokens or masks than there is room for.
         """
         edits = {i: TokenEdits.of(row) for i, row in enumerate(rows) if edit_bound(row)}
+        masks = {id(row.mask): row.mask for row in rows if row.mask is not None}
         need = {"draws": len(rows), "edits": sum(len(e.token) for e in edits.values())}
-        room = {"draws": self.capacity, "edits": self.edit_capacity}
+        need["masks"] = len(masks)
+        room = {"draws": self.capacity, "edits": self.edit_capacity, "masks": self.mask_capacity}
         for name, count in need.items():
             if count > room[name]:
                 raise InputError(expected_got(name, f"at most {room[name]}", count))
@@ -75,6 +88,7 @@ class SampleBatch:
         arrays = {name: view.numpy() for name, view in self._packed.views(host).items()}
         _write_draws(arrays, rows)
         _write_edits(arrays, edits)
+        _write_masks(arrays, rows, masks, self.mask_words)
         self._bytes.copy_(host, non_blocking=True)
         if copied is not None:
             copied.record()
@@ -107,3 +121,17 @@ def _write_edits(host: dict[str, np.ndarray], edits: Mapping[int, TokenEdits]) -
     for draw, edit in edits.items():
         for name in ("token", "scale", "minus", "plus"):
             host[f"edit_{name}"][indptr[draw] : indptr[draw + 1]] = getattr(edit, name)
+
+
+def _write_masks(
+    host: dict[str, np.ndarray],
+    rows: Sequence[SampleRow],
+    masks: Mapping[int, np.ndarray],
+    num_words: int,
+) -> None:
+    """Write each mask once; `masks` are the rows' by identity, as siblings share theirs."""
+    place = {key: at for at, key in enumerate(masks)}
+    host["mask_row"][: len(rows)] = [place.get(id(row.mask), NO_ROW) for row in rows]
+    host["mask_row"][len(rows) :] = NO_ROW
+    for at, mask in enumerate(masks.values()):
+        host["mask"][at * num_words : (at + 1) * num_words] = mask

@@ -52,6 +52,11 @@ class Hypothesis:
         """Length-normalised log-probability, as finished hypotheses are ranked by."""
         return penalised(self.cumulative_logprob, self.num_tokens, length_penalty)
 
+    def rank(self, params: BeamSearchParams) -> tuple[bool, float]:
+        """The larger the better: structured output that was cut off comes behind what is whole."""
+        is_whole = params.structured is None or self.finish_reason == "stop"
+        return is_whole, self.score(params.length_penalty)
+
 
 class BeamSearch:
     """Keep the `beam_width` most probable continuations, token by token.
@@ -82,7 +87,8 @@ class BeamSearch:
         for event in events:
             if isinstance(event, Started):
                 self._nodes = [event.root]
-                actions = [Score(node=event.root, top=self._num_candidates)]
+                structured, top = self.params.structured, self._num_candidates
+                actions = [Score(node=event.root, top=top, structured=structured)]
             elif isinstance(event, Scored):
                 actions = self._step(tree, _candidates_of(event))
             elif isinstance(event, Ranked):
@@ -110,7 +116,8 @@ class BeamSearch:
             self._ended(found, i, bool(stops[i])) for i in np.flatnonzero(ends[:width]).tolist()
         ]
         # the sort is stable: of equal scores, the one that was there stays
-        self._pool = sorted([*self._pool, *ended], key=self._score, reverse=True)[:width]
+        ranked = sorted([*self._pool, *ended], key=lambda h: h.rank(self.params), reverse=True)
+        self._pool = ranked[:width]
         running = np.flatnonzero(~ends)[:width]
         if not len(running) or self._is_settled(float(found.logprob[running[0]])):
             return self._end(tree)
@@ -122,6 +129,7 @@ class BeamSearch:
                 logprobs=found.logprob[running].tolist(),
                 held={hypothesis.parent for hypothesis in self._pool},
                 top=self._num_candidates,
+                structured=self.params.structured,
             )
         ]
 
@@ -167,7 +175,10 @@ class BeamSearch:
         return hoped_for <= self._score(self._pool[-1])
 
     def _finish(self) -> list[Action]:
-        ranked = sorted(self.hypotheses, key=lambda node: -self._score(self.hypotheses[node]))
+        def rank(node: int) -> tuple[bool, float]:
+            return self.hypotheses[node].rank(self.params)
+
+        ranked = sorted(self.hypotheses, key=rank, reverse=True)
         marks = [Mark(node=node, score=self._score(self.hypotheses[node])) for node in ranked]
         return [*marks, Finish(outputs=tuple(ranked), stats=self._stats)]
 

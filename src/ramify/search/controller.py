@@ -15,6 +15,7 @@ import numpy as np
 
 from ramify.core.outputs import TokenLogprob
 from ramify.core.params import SamplingParams
+from ramify.core.structured import StructuredOutput
 from ramify.search.tree import TreeView
 
 Tokens: TypeAlias = tuple[int, ...] | str
@@ -36,13 +37,15 @@ class Expand:
 class Append:
     """Make a child holding given tokens; `Appended` comes when they are computed.
 
-    `top` asks for that many most probable next tokens after the last one; `logprobs` asks for the
-    log-probability of each appended token with this many alternatives.
+    `top` asks for that many most probable next tokens after the last one, of those that
+    `structured` allows behind the path; `logprobs` asks for the log-probability of each appended
+    token with this many alternatives.
     """
 
     node: int
     tokens: Tokens
     top: int = 0
+    structured: StructuredOutput | None = None
     logprobs: int | None = None
     tag: object = None
 
@@ -69,13 +72,15 @@ class Score:
     """Ask the model about a node: what follows `suffix` there. Leaves no trace in the tree.
 
     `Scored` brings the log-probabilities of `labels` (single tokens) and the `top` most probable
-    next tokens. An empty suffix asks about the node itself.
+    next tokens, of those that `structured` allows behind the node. An empty suffix asks about the
+    node itself.
     """
 
     node: int
     suffix: Tokens = ()
     labels: Sequence[int | str] = ()
     top: int = 0
+    structured: StructuredOutput | None = None
     tag: object = None
 
 
@@ -94,6 +99,8 @@ class Select:
         start: the node the front grew from; it stays as it is.
         logprobs: [len(nodes)] cumulative log-probability of each branch, natural log.
         top: so many continuations of the new front are asked for, of all its branches together.
+        structured: they follow this, behind `start`; the same for all selects of a front. The
+            model's tokens that end a text are among them where it may end.
     """
 
     start: int
@@ -102,6 +109,7 @@ class Select:
     logprobs: Sequence[float]
     held: Collection[int] = ()
     top: int
+    structured: StructuredOutput | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

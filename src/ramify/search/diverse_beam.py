@@ -100,7 +100,8 @@ class DiverseBeamSearch:
         """From the candidates of a step to the beams of the next, or to the end."""
         for event in events:
             if isinstance(event, Started):
-                return [Score(node=event.root, top=self._num_candidates)]
+                structured, top = self.params.structured, self._num_candidates
+                return [Score(node=event.root, top=top, structured=structured)]
             if isinstance(event, Scored):
                 roots = [
                     Beam(node=event.node, logprob=0.0, top=event.top)
@@ -145,7 +146,13 @@ class DiverseBeamSearch:
                 tag = len(self._growing)
                 self._growing[tag] = beam
                 actions.append(
-                    Append(node=beam.node, tokens=(token,), top=self._num_candidates, tag=tag)
+                    Append(
+                        node=beam.node,
+                        tokens=(token,),
+                        top=self._num_candidates,
+                        structured=self.params.structured,
+                        tag=tag,
+                    )
                 )
         self._num_tokens += 1
         actions += self._prune(tree, parents)
@@ -183,7 +190,7 @@ class DiverseBeamSearch:
             num_tokens=self._num_tokens + 1,
             finish_reason="stop" if token in self._eos else "length",
         )
-        ranked = sorted([*group.pool, ended], key=self._score, reverse=True)
+        ranked = sorted([*group.pool, ended], key=self._rank, reverse=True)
         group.pool = ranked[: self._width]
 
     def _is_settled(self, group: Group, best: float) -> bool:
@@ -207,7 +214,7 @@ class DiverseBeamSearch:
     def _end(self) -> list[Action]:
         """Append the last tokens of the best finished beams of all groups."""
         pool = [hypothesis for group in self._groups for hypothesis in group.pool]
-        best = sorted(pool, key=self._score, reverse=True)
+        best = sorted(pool, key=self._rank, reverse=True)
         count = self.params.num_return or self.params.beam_width
         self._returned = dict(enumerate(best[:count]))
         if not best:
@@ -219,7 +226,10 @@ class DiverseBeamSearch:
     def _score(self, hypothesis: Hypothesis) -> float:
         return hypothesis.score(self.params.length_penalty)
 
+    def _rank(self, hypothesis: Hypothesis) -> tuple[bool, float]:
+        return hypothesis.rank(self.params)
+
     def _finish(self) -> list[Action]:
-        ranked = sorted(self._outputs, key=lambda node: -self._score(self._outputs[node]))
+        ranked = sorted(self._outputs, key=lambda n: self._rank(self._outputs[n]), reverse=True)
         marks = [Mark(node=node, score=self._score(self._outputs[node])) for node in ranked]
         return [*marks, Finish(outputs=tuple(ranked), stats=self._stats)]

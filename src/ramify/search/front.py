@@ -49,6 +49,7 @@ class Front:
             child.token_ids, child.text = [token], text_of(token)
             child.token_logprobs = [base + float(logprob) - child.cumulative_logprob]
             child.cumulative_logprob = base + float(logprob)
+            child.structured = action.structured
             made.append(child.id)
         self.nodes, self.held = made, frozenset(action.held)
         self._settle(left)

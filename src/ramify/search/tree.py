@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from ramify.core.outputs import FinishReason, TokenLogprob
+from ramify.core.structured import StructuredOutput
 
 
 class NodeState(Enum):
@@ -40,6 +41,7 @@ class LogicalNode:
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     score: float | None = None
+    structured: StructuredOutput | None = None  # what its tokens were chosen to follow
     children: list[int] = field(default_factory=list)
     tag: object = None
 

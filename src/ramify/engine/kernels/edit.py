@@ -1,8 +1,9 @@
-"""Edit single logits of a draw, in a copy: penalties, bias, bans (Triton body only).
+"""Edit logits of a draw, in a copy: penalties, bias, bans, masks (Triton body only).
 
 Maths        value = rescale(logit) - minus + plus; see ../edits.py
-Grid         copy_kernel (N, parts), edit_kernel (N,), one after the other; a draw without edits
-             returns at once, and later kernels read its logits instead of a copy
+Grid         copy_kernel (N, parts), mask_kernel (N, parts), edit_kernel (N,), one after the other;
+             a draw without edits returns at once, and later kernels read its logits instead of a
+             copy
 Traffic      4 bytes a token written for each edited draw; the model's logits stay as they are
 Determinism  a token is edited once at most, so the order of edits does not matter
 """
@@ -47,6 +48,27 @@ def copy_kernel(
         logits = tl.load(logits_ptr + row * logits_stride + token, mask=is_token)
         target = copy_ptr + draw.to(tl.int64) * vocab_size + token
         tl.store(target, logits.to(tl.float32), mask=is_token)
+
+
+@triton.jit
+def mask_kernel(
+    copy_ptr,                       # [N, V] fp32
+    mask_row_ptr,                   # [N] int32: the draw's mask, -1 where it has none
+    mask_ptr,                       # [M, W] int32: bit t % 32 of word t // 32 lets token t pass
+    num_words,                      # W
+    vocab_size,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program excludes what a mask refuses in one part of the logits of one draw."""
+    draw = tl.program_id(0)
+    mask_row = tl.load(mask_row_ptr + draw).to(tl.int64)
+    if mask_row >= 0:
+        token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+        is_token = token < vocab_size
+        word = tl.load(mask_ptr + mask_row * num_words + token // 32, mask=is_token, other=0)
+        is_refused = ((word >> (token % 32)) & 1) == 0
+        target = copy_ptr + draw.to(tl.int64) * vocab_size + token
+        tl.store(target, -float("inf"), mask=is_token & is_refused)
 
 
 @triton.jit

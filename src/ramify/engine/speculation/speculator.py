@@ -15,6 +15,7 @@ from ramify.engine.speculation.branch import Drafting, Path
 from ramify.engine.speculation.draft import DraftContext, Drafter
 from ramify.engine.speculation.gain import StepCosts, smoothed
 from ramify.engine.speculation.verify import attach, discard
+from ramify.engine.structured.draft import legal_part
 
 
 class Speculator:
@@ -82,10 +83,13 @@ class Speculator:
         for (task, context), draft in zip(wanted, drafts, strict=True):
             limits = self._live.codec.vocab_size, context.max_tokens, context.max_depth
             try:
-                _drafting(task).draft = draft.checked(*limits)
+                draft = draft.checked(*limits)
             except Exception as error:
                 fail(task.request, error)
                 continue
+            if task.grammar is not None:
+                draft = legal_part(draft, task.grammar, self._live.stop_ids(task.params))
+            _drafting(task).draft = draft
             self._asked.append(task)
 
     def _is_due(self, task: Grow) -> bool:

@@ -29,6 +29,7 @@ from ramify.engine.request import Grow, cursor_of
 from ramify.engine.sample import History, SampleRow
 from ramify.engine.speculation.branch import Drafting, Guess
 from ramify.engine.speculation.draft import ROOT, DraftTree
+from ramify.engine.structured.state import GrammarState
 
 
 # ── before the forward pass ──────────────────────────────────────────────────────────────────────
@@ -66,9 +67,12 @@ def draws_of(guess: Guess, tip: SampleRow, unbanned: int) -> list[SampleRow]:
     """
     draws = []
     histories: dict[int, History | None] = {ROOT: tip.history}
+    grammars: dict[int, GrammarState | None] = {ROOT: tip.grammar}
     for index, depth in enumerate(guess.tree.depths):
         known = histories[guess.tree.parents[index]]
         histories[index] = known and _with_token(known, guess.tree.tokens[index])
+        above = grammars[guess.tree.parents[index]]
+        grammars[index] = above and above.after(guess.tree.tokens[index])
         draws.append(
             replace(
                 tip,
@@ -76,6 +80,7 @@ def draws_of(guess: Guess, tip: SampleRow, unbanned: int) -> list[SampleRow]:
                 position=tip.position + depth,
                 banned=tip.banned if depth < unbanned else (),
                 history=histories[index],
+                grammar=grammars[index],
             )
         )
     return draws
@@ -88,13 +93,17 @@ def _with_token(history: History, token: int) -> History:
 
 
 # ── after it ─────────────────────────────────────────────────────────────────────────────────────
-def accepted(tree: DraftTree, drawn: Sequence[int]) -> list[int]:
+def accepted(tree: DraftTree, drawn: Sequence[int | None]) -> list[int]:
     """Indices of the draft tokens on the path that was drawn, top down.
 
     Args:
-        drawn: the token drawn at the tip, then those drawn behind each draft token.
+        drawn: the token drawn at the tip, then those drawn behind each draft token; None where
+            nothing could be drawn.
     """
-    index = {(p, t): i for i, (p, t) in enumerate(zip(tree.parents, tree.tokens, strict=True))}
+    index: dict[tuple[int, int | None], int] = {
+        (parent, token): place
+        for place, (parent, token) in enumerate(zip(tree.parents, tree.tokens, strict=True))
+    }
     kept: list[int] = []
     at = index.get((ROOT, drawn[0]))
     while at is not None:
@@ -106,20 +115,22 @@ def accepted(tree: DraftTree, drawn: Sequence[int]) -> list[int]:
 def accept(
     live: LiveTrees,
     task: Grow,
-    drawn: Sequence[TokenLogprob],
+    drawn: Sequence[TokenLogprob | None],
     record: Callable[[Grow, TokenLogprob], None],
 ) -> None:
     """Write down what was drawn along the draft, and keep the K and V of its accepted path.
 
     Args:
-        drawn: at the tip, then behind each draft token.
+        drawn: at the tip, then behind each draft token; None where a grammar left nothing to draw,
+            which ends the branch when the next step finds its tip there.
         record: writes a token into the logical tree; it may end the branch.
     """
     drafting = task.drafting
     assert drafting is not None and drafting.guess is not None, "a draft was verified"
     guess, drafting.guess = drafting.guess, None
-    kept = accepted(guess.tree, [token.token_id for token in drawn])
-    tokens = [drawn[0], *(drawn[index + 1] for index in kept)]
+    kept = accepted(guess.tree, [None if token is None else token.token_id for token in drawn])
+    on_path = [drawn[0], *(drawn[index + 1] for index in kept)]
+    tokens = [token for token in on_path if token is not None]
     num_recorded = 0
     for token in tokens:
         record(task, token)
