@@ -7,7 +7,7 @@ itself, in its own words, when `checked_*` builds it. Imports neither torch nor 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -31,7 +31,7 @@ class EngineFlags(EngineConfig):
 
     # every command has one --seed, which reaches the requests themselves
     seed: tyro.conf.Suppress[int] = 0
-    speculative_config: str | None = field(
+    speculative_config: Annotated[str | None, tyro.conf.arg(aliases=["--speculative"])] = field(
         default=None, metadata={"help": _ENGINE_HELP["speculative_config"]}
     )
 

@@ -67,7 +67,7 @@ class EngineConfig:
     )
     speculative_config: SpeculativeConfig | Mapping[str, Any] | str | None = field(
         default=None,
-        metadata={"help": 'what drafts tokens ahead, as JSON: {"method": "ngram"}; default: none'},
+        metadata={"help": "what drafts ahead: a method, or its fields as JSON; default: nothing"},
     )
     cuda_graphs: bool = field(default=True, metadata={"help": "replay small steps as CUDA graphs"})
     prefix_cache: bool = field(default=True, metadata={"help": "reuse KV across requests"})

@@ -133,7 +133,7 @@ def _drafter(path: Path, config: EngineConfig) -> tuple[Drafter, SpeculativeConf
     drafts = speculative_config(config.speculative_config)
     if drafts is None:
         return None
-    return make_drafter(drafts, config, read_config(path).vocab_size), drafts
+    return make_drafter(drafts, config, path), drafts
 
 
 def _startup(opened: _Opened, *, kernels_s: float) -> Startup:

@@ -25,7 +25,7 @@ from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
 from ramify.engine.request import Beams, Grow, Request, Task
 from ramify.engine.sample import SampleRow
-from ramify.engine.speculation.draft import Drafter
+from ramify.engine.speculation.draft import Drafter, ReadsHidden
 from ramify.engine.speculation.speculator import Speculator
 from ramify.engine.steady import SteadyDecode, open_steady, steady_tasks
 from ramify.engine.view import make_view, relieve
@@ -73,6 +73,8 @@ class Engine:
 
     def speculate(self, drafter: Drafter, config: SpeculativeConfig) -> None:
         """Let a drafter guess ahead for every branch from now on; tokens stay what they are."""
+        if isinstance(drafter, ReadsHidden):
+            self.executor.keep_hidden()
         self._speculator = Speculator(drafter, config, self.live, self._clock)
 
     # ── the outside: submit, abort, step ─────────────────────────────────────────────────────────
@@ -161,6 +163,8 @@ class Engine:
             )
             self._write_fronts()
             self._recorder.record(logits, ready)
+            if self._speculator is not None:
+                self._speculator.observe(ready, self.executor.hidden)
         self._advance({task.request for task, _, _ in ready})
         return True
 
