@@ -34,6 +34,7 @@ class EngineFlags(EngineConfig):
     speculative_config: Annotated[str | None, tyro.conf.arg(aliases=["--speculative"])] = field(
         default=None, metadata={"help": _ENGINE_HELP["speculative_config"]}
     )
+    reward_model: str | None = field(default=None, metadata={"help": _ENGINE_HELP["reward_model"]})
 
     def __post_init__(self) -> None:
         """Unchecked until `engine_settings` hands the values to EngineConfig."""

@@ -39,6 +39,7 @@ from ramify.search.replay import Replay
 from ramify.search.sample import Sample
 from ramify.search.scorer import (
     PATH_PROBABILITY,
+    REWARD,
     AnyScorer,
     BatchScorer,
     Judge,
@@ -72,6 +73,7 @@ __all__ = [
     "NodeScorer",
     "HttpScorer",
     "PATH_PROBABILITY",
+    "REWARD",
     "Value",
     "RecordedTree",
     "load_recorded_trees",

@@ -69,13 +69,15 @@ class Score:
     """Ask the model about a node: what follows `suffix` there. Leaves no trace in the tree.
 
     `Scored` brings the log-probabilities of `labels` (single tokens) and the `top` most probable
-    next tokens. An empty suffix asks about the node itself.
+    next tokens. An empty suffix asks about the node itself. With `reward` the engine's reward model
+    is asked instead, and `Scored` brings its value alone, which the tree's node keeps.
     """
 
     node: int
     suffix: Tokens = ()
     labels: Sequence[int | str] = ()
     top: int = 0
+    reward: bool = False
     tag: object = None
 
 
@@ -181,6 +183,7 @@ class Scored:
     node: int
     logprobs: tuple[float, ...] = ()
     top: tuple[tuple[int, float], ...] = ()
+    value: float | None = None
     tag: object = None
 
 

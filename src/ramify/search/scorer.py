@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from ramify.core.errors import InputError, expected_got
+from ramify.core.errors import InputError, ScorerError, expected_got
 from ramify.search.tree import TreeView
 
 
@@ -41,9 +41,14 @@ class BatchScorer(Protocol):
 
 @dataclass(frozen=True)
 class NodeScorer:
-    """Values a node by what the tree knows of it: tokens, log-probabilities, the way to it."""
+    """Values a node by what the tree knows of it: tokens, log-probabilities, the way to it.
+
+    With `reads_reward` the engine asks its reward model about every branch that ends, and tells of
+    the end only when `tree[node].reward` is there; other branches go on meanwhile.
+    """
 
     function: Callable[[TreeView, int], Value | float]
+    reads_reward: bool = False
 
 
 AnyScorer: TypeAlias = Scorer | BatchScorer | NodeScorer
@@ -98,6 +103,18 @@ def _path_probability(tree: TreeView, node: int) -> float:
 
 PATH_PROBABILITY = NodeScorer(_path_probability)
 """The geometric mean of the probabilities of a path's tokens: what the model itself prefers."""
+
+
+def _reward(tree: TreeView, node: int) -> float:
+    reward = tree[node].reward
+    if reward is None:
+        wanted = "a value by the reward model, whose context the path fits"
+        raise ScorerError(expected_got(f"reward of node {node}", wanted, None))
+    return reward
+
+
+REWARD = NodeScorer(_reward, reads_reward=True)
+"""What the engine's reward model makes of a path; `LLM.search(scorer="reward")`."""
 
 
 @dataclass(frozen=True, kw_only=True)

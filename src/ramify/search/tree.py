@@ -38,6 +38,7 @@ class LogicalNode:
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     score: float | None = None
+    reward: float | None = None  # what the reward model made of the path, if it was asked
     children: list[int] = field(default_factory=list)
     tag: object = None
 
@@ -117,6 +118,10 @@ class LogicalTree:
             nodes.append(self._nodes[at])
             at = self._nodes[at].parent
         return nodes[::-1]
+
+    def path_length(self, node: int) -> int:
+        """Tokens of the path to `node`, prompt included."""
+        return sum(len(step.token_ids) for step in self.path(node))
 
     def completion_ids(self, node: int) -> list[int]:
         """Tokens after the prompt on the path to `node`."""

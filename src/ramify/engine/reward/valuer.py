@@ -1,0 +1,35 @@
+"""How a path gets its value: the question, its answer, and the question that has none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ramify.engine.request import Force
+from ramify.search.controller import Failed, Scored
+
+if TYPE_CHECKING:
+    from ramify.engine.live import LiveTrees
+
+
+class Valuer(Protocol):
+    """Values paths. Its answer comes in a later step."""
+
+    def ask(self, live: LiveTrees, task: Force) -> None:
+        """Start on a task whose action is a `Score` with `reward`.
+
+        It is `answer`ed, or `refuse`d now or later, unless it is dropped from its request before.
+        """
+        ...
+
+
+def answer(task: Force, value: float) -> None:
+    """Write down what a path is worth and tell its controller."""
+    task.request.tree[task.node].reward = value
+    known = Scored(node=task.node, value=value, tag=task.action.tag)
+    task.request.events.append(task.then or known)
+
+
+def refuse(task: Force, reason: str) -> None:
+    """Tell the controller that a path has no value; a branch that waited for it has ended."""
+    failed = Failed(node=task.node, reason=reason, tag=task.action.tag)
+    task.request.events.append(task.then or failed)

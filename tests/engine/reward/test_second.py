@@ -1,0 +1,176 @@
+"""A second model beside the first: transformers' values, its own prefixes, one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedModel
+
+from ramify import LLM, ConfigError, InputError, SamplingParams
+from ramify.engine.memory import Beside
+from ramify.engine.reward.second import SecondModel
+from ramify.models.reward_head import RewardHead, save_reward_head
+from ramify.search import REWARD, Budget, NodeScorer, Value
+
+PROMPT = [1, 2, 3, 4, 5, 6, 7]
+
+
+def second(llm: LLM) -> SecondModel:
+    valuer = llm.engine.live.valuer
+    assert isinstance(valuer, SecondModel)
+    return valuer
+
+
+def logits(model: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.tensor([tokens])).logits[0]
+
+
+def test_values_are_those_of_transformers(
+    make_llm: Callable[..., LLM], classifier: tuple[Path, PreTrainedModel]
+) -> None:
+    path, model = classifier
+    llm = make_llm(reward_model=str(path))
+    given = [[8, 9], [], [8, 10, 11], [95]]
+    wanted = [logits(model, [*PROMPT, *tokens]).softmax(-1)[1].item() for tokens in given]
+    assert llm.reward(PROMPT, given) == pytest.approx(wanted, abs=1e-4)
+    # the first model had nothing to do
+    assert llm.engine.cache.available == llm.engine.limits.num_slots
+    assert llm.engine.executor.kv_bytes_read == 0
+    second(llm).engine.cache.check_integrity()
+    assert not second(llm).engine.cache.cursors
+
+
+def test_other_tokens_are_met_by_text(
+    make_llm: Callable[..., LLM], byte_classifier: tuple[Path, PreTrainedModel]
+) -> None:
+    path, model = byte_classifier
+    settings = {"model": str(path), "activation": "identity", "suffix": "!"}
+    llm = LLM("ramify-tiny", device="cpu", num_slots=600, reward_model=settings)
+    prompt, texts = "sort 3 1 2\n", ["1 2 3\n", ""]
+    encode = AutoTokenizer.from_pretrained(path).encode
+    wanted = [logits(model, encode(prompt + text + "!")).item() for text in texts]
+    assert llm.reward(prompt, texts) == pytest.approx(wanted, abs=1e-4)
+    # by the same way with tokens of which there is no text
+    ids = llm.engine.live.codec.encode_prompt(prompt)
+    assert llm.reward(ids, texts) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_causal_model_answers_by_labels_or_by_a_head(
+    make_llm: Callable[..., LLM], tiny: tuple[Path, LlamaForCausalLM], tmp_path: Path
+) -> None:
+    path, model = tiny
+    weight = torch.randn(1, 48)
+    save_reward_head(RewardHead([(weight, None)], activation="identity"), tmp_path)
+    tokens = torch.tensor([[*PROMPT, 8]])
+    with torch.no_grad():
+        pair = model(tokens).logits[0, -1, [5, 60]].softmax(-1)
+        raw = weight @ model.model(tokens).last_hidden_state[0, -1]
+    labels = make_llm(reward_model={"model": str(path), "labels": [5, 60]})
+    assert labels.reward(PROMPT, [[8]]) == pytest.approx([pair[0].item()], abs=1e-4)
+    head = make_llm(reward_model={"model": str(path), "head": str(tmp_path)})
+    assert head.reward(PROMPT, [[8]]) == pytest.approx([raw.item()], abs=1e-4)
+
+
+@pytest.mark.parametrize("algorithm", ["tot", "tot_dfs", "dvts", "rebase", "mcts", "smc"])
+def test_every_search_over_steps_finds_the_rewards_of_its_steps(
+    make_llm: Callable[..., LLM], classifier: tuple[Path, PreTrainedModel], algorithm: str
+) -> None:
+    path, model = classifier
+    llm = make_llm(reward_model=str(path), num_slots=1200)
+    sizes = {"tot": {"k": 2, "width": 2}, "tot_dfs": {"k": 2}, "dvts": {"k": 2, "width": 2}}
+    sizes |= {"rebase": {"width": 3}, "mcts": {"k": 2}, "smc": {"width": 3}}
+    result = llm.search(
+        PROMPT,
+        algorithm,
+        params=SamplingParams(max_tokens=3, seed=1),
+        depth=3,
+        budget=Budget(tokens=60),
+        scorer="reward",
+        **sizes[algorithm],
+    )
+    at = {node.id: node for node in result.tree}
+    scored = [node for node in result.tree if node.score is not None and node.parent is not None]
+    assert len(scored) > 4
+    for node in scored:
+        tokens: list[int] = []
+        above: int | None = node.id
+        while above is not None:
+            tokens = at[above].token_ids + tokens
+            above = at[above].parent
+        if algorithm != "mcts":  # whose nodes show the mean of what is below
+            wanted = logits(model, tokens).softmax(-1)[1].item()
+            assert node.score == pytest.approx(wanted, abs=1e-4)
+    # a step's text repeats its parent's, which the second model has in its cache
+    cost = result.usage
+    assert 0 < cost.reward_tokens <= len(PROMPT) + cost.generated_tokens + 2 * len(at)
+    assert not second(llm).has_work and not second(llm).engine.cache.cursors
+
+
+def test_a_scorer_of_ones_own_may_read_the_reward(
+    make_llm: Callable[..., LLM], classifier: tuple[Path, PreTrainedModel]
+) -> None:
+    llm = make_llm(reward_model=str(classifier[0]))
+    params = SamplingParams(n=4, max_tokens=3, seed=2)
+
+    def lowest(tree: object, node: int) -> Value:
+        return Value(score=-tree[node].reward)  # type: ignore[index]
+
+    best = llm.search(PROMPT, params=params, scorer=REWARD)
+    worst = llm.search(PROMPT, params=params, scorer=NodeScorer(lowest, reads_reward=True))
+    assert [o.token_ids for o in worst.outputs] == [o.token_ids for o in best.outputs][::-1]
+
+
+def test_a_branch_that_is_cut_asks_no_more(
+    make_llm: Callable[..., LLM], classifier: tuple[Path, PreTrainedModel]
+) -> None:
+    llm = make_llm(reward_model=str(classifier[0]))
+    root = llm.tree(PROMPT)
+    (node,) = root.expand(1, SamplingParams(max_tokens=2))
+    value = node.reward()
+    llm.abort(root.request_id)
+    with pytest.raises(Exception, match="aborted"):
+        node.reward()
+    while llm.engine.has_work:
+        llm.engine.step()
+    assert not second(llm).engine.live.requests
+    assert llm.reward(PROMPT, [node.path_token_ids[7:]]) == pytest.approx([value], abs=1e-5)
+
+
+def test_both_pools_come_out_of_one_budget(
+    make_llm: Callable[..., LLM], classifier: tuple[Path, PreTrainedModel]
+) -> None:
+    config = {"model": str(classifier[0]), "kv_share": 0.25}
+    llm = make_llm(num_slots=401, reward_model=config)
+    assert llm.engine.limits.num_slots == 300
+    assert second(llm).engine.limits.num_slots == 100
+    llm = make_llm(num_slots=None, kv_gib=0.001, reward_model=config)
+    inner = second(llm).engine
+    used = sum(
+        engine.limits.num_slots * engine.executor.kv_bytes_per_token
+        for engine in (llm.engine, inner)
+    )
+    assert 0.98 * 2**30 / 1000 < used <= 2**30 / 1000
+    assert inner.limits.num_slots == llm.engine.limits.num_slots // 3
+    beside = Beside(token_bytes=1000, step_bytes=0, share=0.5)
+    assert beside.bytes_per_slot == 1000 and beside.slots_left(9) == 4 and beside.slots(4) == 4
+
+
+def test_texts_that_do_not_fit_and_models_that_do_not_match_are_refused(
+    make_llm: Callable[..., LLM],
+    classifier: tuple[Path, PreTrainedModel],
+    byte_classifier: tuple[Path, PreTrainedModel],
+    tiny: tuple[Path, LlamaForCausalLM],
+) -> None:
+    llm = make_llm(num_slots=100, reward_model=str(classifier[0]))
+    with pytest.raises(InputError, match=r"prompt: expected fewer than 50 tokens \(KV pool\)"):
+        llm.reward(list(range(20)), [list(range(40))])
+    with pytest.raises(ConfigError, match="expected a tokenizer, as has the other model"):
+        make_llm(reward_model=str(byte_classifier[0]))
+    with pytest.raises(ConfigError, match="expected a head, score.weight"):
+        make_llm(reward_model=str(tiny[0]))
+    with pytest.raises(ConfigError, match="expected an existing directory"):
+        make_llm(reward_model="./nowhere")
