@@ -151,6 +151,16 @@ class LiveTrees:
         """Whether the task's request holds no path yet."""
         return task.request.tree.root not in task.request.cursors and not task.paths
 
+    def cached_tokens(self, request: Request) -> int:
+        """Tokens of a prompt that the cache has, as far as paths have not come or gone since."""
+        if not self._prefix_cache:
+            return 0
+        clock, known = request.prompt_match
+        if clock != self.cache.clock:
+            known = self.cache.computed_match(request.prompt_ids)
+            request.prompt_match = (self.cache.clock, known)
+        return known
+
     def coming(self) -> set[Node]:
         """Nodes that running tasks compute now; those of idle and preempted paths may never come.
 

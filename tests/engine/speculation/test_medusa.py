@@ -16,6 +16,7 @@ from ramify import LLM, SamplingParams
 from ramify.engine.speculation.draft import ROOT, DraftContext, DraftTree
 from ramify.engine.speculation.medusa import best_tree
 from ramify.models.medusa import MedusaHeads, save_medusa
+from ramify.zoo.tasks import TASKS
 
 
 class Watcher:
@@ -101,3 +102,20 @@ def test_tokens_are_those_of_plain_decoding(
     # random heads over all paths of one token and many of two: some are right
     assert sum(output.usage.accepted_tokens for output in got) > 20
     assert all(output.usage.drafted_tokens > 0 for output in got)
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(50, marks=pytest.mark.slow)])
+def test_the_bundled_heads_bring_tokens_on_problems_they_have_not_seen(count: int) -> None:
+    rng = np.random.default_rng(9)
+    settings = {"device": "cpu", "num_slots": 16384}
+    drafts, plain = LLM(speculative_config="medusa", **settings), LLM(**settings)
+    for name, least in (("puzzle", 2.0), ("sort", 3.0), ("merge", 2.5), ("documents", 1.5)):
+        shape = {"num_tokens": 200} if name == "documents" else {}
+        problems = [TASKS[name].generate(rng, heldout=True, **shape) for _ in range(count)]
+        params = SamplingParams(temperature=0.0, max_tokens=64)
+        prompts = [problem.prompt for problem in problems]
+        got, wanted = drafts.generate(prompts, params), plain.generate(prompts, params)
+        assert [o.outputs[0].token_ids for o in got] == [o.outputs[0].token_ids for o in wanted]
+        accepted = sum(output.usage.accepted_tokens for output in got)
+        steps = sum(output.usage.verified_steps for output in got)
+        assert 1 + accepted / steps > least
