@@ -328,6 +328,8 @@ class Engine:
         """Nothing could run: free idle paths, or give up on the oldest request."""
         if not self.live.tasks or self.live.drop_idle(self.limits.num_slots) > 0:
             return bool(self.live.tasks)
+        if self._is_valuing:  # what its answers bring may free slots
+            return True
         oldest = min(self.live.tasks.values(), key=lambda task: (task.request.id, task.id))
         needed = self.live.tokens_to_open(oldest)
         error = OutOfSlots(needed, self.cache.available, f"request {oldest.request.id}")

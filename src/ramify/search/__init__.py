@@ -46,6 +46,7 @@ from ramify.search.scorer import (
     NodeScorer,
     Scorer,
     Value,
+    with_reward,
 )
 from ramify.search.tree import LogicalNode, LogicalTree, NodeState, TreeView
 from ramify.search.tree_of_thoughts import TreeOfThoughts
@@ -74,6 +75,7 @@ __all__ = [
     "HttpScorer",
     "PATH_PROBABILITY",
     "REWARD",
+    "with_reward",
     "Value",
     "RecordedTree",
     "load_recorded_trees",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from ramify.core.errors import InputError, ScorerError, expected_got
@@ -115,6 +115,16 @@ def _reward(tree: TreeView, node: int) -> float:
 
 REWARD = NodeScorer(_reward, reads_reward=True)
 """What the engine's reward model makes of a path; `LLM.search(scorer="reward")`."""
+
+
+def with_reward(checker: Scorer) -> NodeScorer:
+    """A checker's verdict on what is solved or wrong, with the reward as the score of the rest."""
+
+    def value(tree: TreeView, node: int) -> Value:
+        (found,) = values_of(checker, tree, [node])
+        return found if found.solved or found.prune else replace(found, score=_reward(tree, node))
+
+    return NodeScorer(value, reads_reward=True)
 
 
 @dataclass(frozen=True, kw_only=True)
