@@ -1,6 +1,7 @@
 """Train Medusa heads for the bundled model on what it says itself.
 
-    python -m ramify.zoo.train_medusa --out DIR            some minutes on two CPU cores
+    python -m ramify.zoo.train_medusa --out DIR            a quarter of an hour on a CPU
+    python -m ramify.zoo.train_medusa --measure DIR        what the heads in DIR bring
 
 Problems are drawn from the training split; the model answers them, greedily and sampled, and the
 heads learn to say ahead what it said. Writes the heads into DIR and prints how many tokens a step
@@ -141,22 +142,35 @@ def run(recipe: Recipe, out: Path) -> dict[str, Usage]:
     shares = right_shares(heads, *examples(tests, recipe.heads.num_heads))
     say("right first guesses, held out: " + ", ".join(f"{share:.1%}" for share in shares))
     costs = acceptance(out, recipe)
-    for name, usage in costs.items():
-        tokens, rate = usage.tokens_per_verified_step, usage.acceptance_rate
-        say(f"{name}: {tokens:.2f} tokens per step, {rate:.1%} of {usage.drafted_tokens} accepted")
+    say(report(costs))
     return costs
+
+
+def report(costs: dict[str, Usage]) -> str:
+    """A line for each family."""
+    return "\n".join(
+        f"{name}: {usage.tokens_per_verified_step:.2f} tokens per step, "
+        f"{usage.acceptance_rate:.1%} of {usage.drafted_tokens} drafted tokens accepted"
+        for name, usage in costs.items()
+    )
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="directory to write")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, help="directory to write")
+    what.add_argument("--measure", type=Path, help="directory to read, and train nothing")
     parser.add_argument("--heads", type=int, default=HeadsConfig.num_heads)
     parser.add_argument("--steps", type=int, default=HeadsConfig.num_steps)
     parser.add_argument("--seed", type=int, default=HeadsConfig.seed)
     args = parser.parse_args()
     config = HeadsConfig(num_heads=args.heads, num_steps=args.steps, seed=args.seed)
-    run(Recipe(heads=config), args.out)
+    recipe = Recipe(heads=config)
+    if args.measure is None:
+        run(recipe, args.out)
+    else:
+        print(report(acceptance(args.measure, recipe)))
 
 
 if __name__ == "__main__":
