@@ -146,9 +146,14 @@ class Judge:
 
     def value(self, logprobs: Sequence[float]) -> float:
         """P(positive) / (P(positive) + P(negative)); one half when both are impossible."""
-        yes, no = logprobs
-        top = max(yes, no)
-        if top == -math.inf:
-            return 0.5
-        yes, no = math.exp(yes - top), math.exp(no - top)
-        return yes / (yes + no)
+        return chance_of_first(logprobs)
+
+
+def chance_of_first(logprobs: Sequence[float]) -> float:
+    """The share of the first of two labels in their probabilities, given as natural logs."""
+    yes, no = logprobs
+    top = max(yes, no)
+    if top == -math.inf:
+        return 0.5
+    yes, no = math.exp(yes - top), math.exp(no - top)
+    return yes / (yes + no)

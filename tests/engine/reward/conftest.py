@@ -30,13 +30,13 @@ def _save(path: Path, vocab_size: int, num_labels: int) -> PreTrainedModel:
     torch.manual_seed(num_labels)
     config = Qwen2Config(
         vocab_size=vocab_size,
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=128,
+        intermediate_size=96,
         num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
         max_position_embeddings=4608,
-        initializer_range=0.3,
+        initializer_range=0.15,
         num_labels=num_labels,
         bos_token_id=None,
         eos_token_id=None,

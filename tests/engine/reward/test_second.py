@@ -174,3 +174,24 @@ def test_texts_that_do_not_fit_and_models_that_do_not_match_are_refused(
         make_llm(reward_model=str(tiny[0]))
     with pytest.raises(ConfigError, match="expected an existing directory"):
         make_llm(reward_model="./nowhere")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["classifier", "labels", "head"])
+def test_a_gpu_gives_the_values_of_the_cpu(
+    byte_classifier: tuple[Path, PreTrainedModel], tmp_path: Path, kind: str
+) -> None:
+    save_reward_head(RewardHead([(torch.randn(1, 256) / 16, None)]), tmp_path)
+    config = {
+        "classifier": {"model": str(byte_classifier[0])},
+        "labels": {"model": "ramify-tiny", "labels": [" yes", " no"], "suffix": "?"},
+        "head": {"head": str(tmp_path)},
+    }[kind]
+    texts = ["8 / 2 = 4 left 4 4 7\n", "8 - 2 = 6 left 4 6 7\n", "", "4 + 7"]
+    values = {}
+    for device in ("cpu", "cuda"):
+        settings = {"device": device, "dtype": "float32", "num_slots": 2000}
+        llm = LLM("ramify-tiny", reward_model=config, **settings)
+        values[device] = [llm.reward("puzzle 4 7 8 2 -> 24\n", texts) for _ in range(2)]
+    for again in (0, 1):  # with a warm cache too
+        assert values["cuda"][again] == pytest.approx(values["cpu"][0], abs=2e-3)

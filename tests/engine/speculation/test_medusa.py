@@ -119,3 +119,26 @@ def test_the_bundled_heads_bring_tokens_on_problems_they_have_not_seen(count: in
         accepted = sum(output.usage.accepted_tokens for output in got)
         steps = sum(output.usage.verified_steps for output in got)
         assert 1 + accepted / steps > least
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_gpu_shows_heads_the_states_of_the_cpu(cuda_graphs: bool, temperature: float) -> None:
+    rng = np.random.default_rng(9)
+    prompts = [TASKS["puzzle"].generate(rng, heldout=True).prompt for _ in range(20)]
+    params = SamplingParams(n=2, temperature=temperature, max_tokens=64, seed=1)
+    plain = LLM("ramify-tiny", device="cpu", num_slots=8192).generate(prompts, params)
+    llm = LLM(
+        "ramify-tiny",
+        device="cuda",
+        dtype="float32",
+        num_slots=8192,
+        cuda_graphs=cuda_graphs,
+        speculative_config={"method": "medusa", "adaptive": False},
+    )
+    got = llm.generate(prompts, params)
+    for a, b in zip(got, plain, strict=True):
+        assert [o.token_ids for o in a.outputs] == [o.token_ids for o in b.outputs]
+    accepted = sum(output.usage.accepted_tokens for output in got)
+    assert accepted > sum(output.usage.verified_steps for output in got)

@@ -18,7 +18,7 @@ from ramify.engine.live import LiveTrees
 from ramify.engine.request import Force, Request
 from ramify.engine.reward.valuer import answer, refuse
 from ramify.search.controller import Action, Event, Failed, Finish, Score, Scored, Started, Tokens
-from ramify.search.scorer import Judge
+from ramify.search.scorer import chance_of_first
 from ramify.search.tree import TreeView
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Question:
         if isinstance(event, Scored):
             self.value = event.value
             if self._config.labels is not None:
-                self.value = Judge(suffix="", positive="", negative="").value(event.logprobs)
+                self.value = chance_of_first(event.logprobs)
         elif isinstance(event, Failed):
             self.failure = event.reason
         return [Finish()]
