@@ -110,6 +110,25 @@ def test_every_search_over_steps_finds_the_rewards_of_its_steps(
     assert not second(llm).has_work and not second(llm).engine.cache.cursors
 
 
+def test_what_was_valued_before_is_not_computed_again(
+    make_llm: Callable[..., LLM], classifier: tuple[Path, PreTrainedModel]
+) -> None:
+    llm = make_llm(reward_model=str(classifier[0]))
+    root = llm.tree(PROMPT, seed=3)
+    above = root.append([20, 21, 22])
+    for node, new in ((above, 7 + 3), (above.append([30, 31]), 2), (above.append([30, 32]), 1)):
+        before = root.usage.reward_tokens
+        wanted = logits(classifier[1], node.path_token_ids).softmax(-1)[1].item()
+        assert node.reward() == pytest.approx(wanted, abs=1e-4)
+        assert root.usage.reward_tokens - before == new
+    before = root.usage.reward_tokens, root.usage.reward_kv_bytes_read
+    above.reward()
+    assert root.usage.reward_tokens == before[0]
+    token_bytes = second(llm).engine.executor.kv_bytes_per_token
+    assert root.usage.reward_kv_bytes_read - before[1] == (7 + 3) * token_bytes
+    root.finish()
+
+
 def test_a_scorer_of_ones_own_may_read_the_reward(
     make_llm: Callable[..., LLM], classifier: tuple[Path, PreTrainedModel]
 ) -> None:

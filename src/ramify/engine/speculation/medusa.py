@@ -26,6 +26,9 @@ from ramify.models.medusa import MedusaHeads, load_medusa
 BESIDE = "medusa"
 """The directory of heads inside that of the model they belong to."""
 
+TOGETHER = 32
+"""Branches whose heads are computed at once, which bounds memory: each head has a vocabulary."""
+
 
 def open_medusa(config: SpeculativeConfig, engine: EngineConfig, target: Path) -> MedusaDrafter:
     """Load heads for the model in `target`. Raises ConfigError."""
@@ -66,10 +69,12 @@ class MedusaDrafter:
             return drafts
         rows = torch.tensor([places[i] for i in known], device=self._hidden.device)
         hidden = self._hidden.index_select(0, rows)
-        tokens, chances = self._guess(hidden, [contexts[i] for i in known])
-        for i, of_tokens, of_chances in zip(known, tokens, chances, strict=True):
-            limits = contexts[i].max_tokens, contexts[i].max_depth
-            drafts[i] = best_tree(of_tokens, of_chances, *limits)
+        for first in range(0, len(known), TOGETHER):
+            group = known[first : first + TOGETHER]
+            guess = self._guess(hidden[first : first + TOGETHER], [contexts[i] for i in group])
+            for i, tokens, chances in zip(group, *guess, strict=True):
+                limits = contexts[i].max_tokens, contexts[i].max_depth
+                drafts[i] = best_tree(tokens, chances, *limits)
         return drafts
 
     def _guess(
