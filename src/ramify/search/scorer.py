@@ -108,7 +108,7 @@ PATH_PROBABILITY = NodeScorer(_path_probability)
 def _reward(tree: TreeView, node: int) -> float:
     reward = tree[node].reward
     if reward is None:
-        wanted = "a value by the reward model, whose context the path fits"
+        wanted = "a value by the reward model, whose context and pool the path fits"
         raise ScorerError(expected_got(f"reward of node {node}", wanted, None))
     return reward
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedModel
 
-from ramify import LLM, ConfigError, InputError, SamplingParams
+from ramify import LLM, ConfigError, InputError, RequestAborted, SamplingParams
+from ramify.core.errors import ScorerError
 from ramify.engine.memory import Beside
 from ramify.engine.reward.second import SecondModel
 from ramify.models.reward_head import RewardHead, save_reward_head
-from ramify.search import REWARD, Budget, NodeScorer, Value
+from ramify.search import REWARD, Budget, NodeScorer, Value, make_controller
 
 PROMPT = [1, 2, 3, 4, 5, 6, 7]
 
@@ -157,6 +159,42 @@ def test_a_branch_that_is_cut_asks_no_more(
         llm.engine.step()
     assert not second(llm).engine.live.requests
     assert llm.reward(PROMPT, [node.path_token_ids[7:]]) == pytest.approx([value], abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_crowd_in_small_pools_ends_and_leaves_nothing(
+    make_llm: Callable[..., LLM], classifier: tuple[Path, PreTrainedModel], seed: int
+) -> None:
+    rng = random.Random(seed)
+    llm = make_llm(
+        num_slots=rng.choice([90, 150, 300]),
+        max_rows=rng.choice([4, 64]),
+        policy=rng.choice(["fcfs", "prefill_first"]),
+        prefix_cache=seed % 4 > 0,
+        speculative_config="ngram" if seed % 2 else None,
+        reward_model={"model": str(classifier[0]), "kv_share": rng.choice([0.3, 0.6])},
+    )
+    engine, requests = llm.engine, []
+    for index in range(6):
+        params = SamplingParams(n=3, max_tokens=rng.randint(1, 5), seed=index)
+        options = {"params": params, "scorer": REWARD, "budget": Budget(tokens=30)}
+        controller = make_controller("best_of_n", **options)
+        if index % 2:
+            controller = make_controller("rebase", width=3, depth=3, **options)
+        prompt = [rng.randrange(90) for _ in range(rng.randint(1, 20))] if index % 3 else PROMPT
+        requests.append(engine.submit(controller, prompt, is_valued=True))
+    for steps in range(4000):
+        if not engine.has_work:
+            break
+        engine.step()
+        if steps == 9:
+            engine.abort(requests[seed % 6])
+    assert all(request.is_done for request in requests)
+    for request in requests:
+        assert request.error is None or isinstance(request.error, RequestAborted | ScorerError)
+    inner = second(llm).engine
+    assert not inner.live.requests and not inner.cache.cursors
+    inner.cache.check_integrity()
 
 
 def test_both_pools_come_out_of_one_budget(
