@@ -70,7 +70,7 @@ class Score:
 
     `Scored` brings the log-probabilities of `labels` (single tokens) and the `top` most probable
     next tokens. An empty suffix asks about the node itself. With `reward` the engine's reward model
-    is asked instead, and `Scored` brings its value alone, which the tree's node keeps.
+    is asked instead, and `Scored` brings its value alone; without a suffix the node keeps it.
     """
 
     node: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ramify.engine.request import Force
-from ramify.search.controller import Failed, Scored
+from ramify.search.controller import Failed, Score, Scored
 
 if TYPE_CHECKING:
     from ramify.engine.live import LiveTrees
@@ -23,8 +23,10 @@ class Valuer(Protocol):
 
 
 def answer(task: Force, value: float) -> None:
-    """Write down what a path is worth and tell its controller."""
-    task.request.tree[task.node].reward = value
+    """Write down what a path is worth, if nothing stood behind it, and tell its controller."""
+    assert isinstance(task.action, Score), "a value is asked for by a Score"
+    if not task.action.suffix:
+        task.request.tree[task.node].reward = value
     known = Scored(node=task.node, value=value, tag=task.action.tag)
     task.request.events.append(task.then or known)
 
