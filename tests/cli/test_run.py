@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -170,3 +171,16 @@ def test_flags_override_defaults():
     assert (params.temperature, params.stop, params.max_tokens, params.n) == (0.25, ("\n",), 9, 3)
     with pytest.raises(InputError, match="max_tokens"):
         search_of(Job(prompt="a"), RunOptions(prompt=("a",), max_tokens=-2))
+
+
+def test_a_reward_model_ranks_prompts_and_steps(run_json, bytes_model, puzzle_file, fails):
+    reward = json.dumps({"model": bytes_model, "labels": ["a", "b"], "suffix": "?"})
+    common = ["run", "--model", bytes_model, "--num-slots", "2000", "--reward-model", reward]
+    document = run_json(*common, "--prompt", "abc", "--k", "3", "--max-tokens", "4")
+    (problem,) = document["problems"]
+    scores = [node["score"] for node in problem["tree"] if node["parent"] is not None]
+    assert len(scores) == 3 and all(0 < score < 1 for score in scores)
+    assert problem["usage"]["reward_tokens"] >= 3 + 3 * 4
+    steps = run_json(*common, "--task-file", str(puzzle_file), *SMALL, "--algorithm", "rebase")
+    assert all(p["usage"]["reward_tokens"] > 0 for p in steps["problems"])
+    assert "algorithm: expected one of" in fails(*common, "--prompt", "a", "--algorithm", "beam")

@@ -15,6 +15,9 @@ def test_a_mapping_and_its_json_are_the_config_they_describe() -> None:
     assert EngineConfig(speculative_config=given).speculative_config == wanted
     text = '{"method": "suffix", "num_speculative_tokens": 8, "max_depth": 20}'
     assert EngineConfig(speculative_config=text).speculative_config == wanted
+    assert EngineConfig(speculative_config="suffix").speculative_config == SpeculativeConfig(
+        method="suffix"
+    )
     assert EngineConfig().speculative_config is None
     assert wanted.depth == 8
 
@@ -22,7 +25,7 @@ def test_a_mapping_and_its_json_are_the_config_they_describe() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"method": "medusa"}, "method: expected one of"),
+        ({"method": "eagle"}, "method: expected one of"),
         ({"tokens": 4}, "speculative_config: expected of method, .* got 'tokens'"),
         ({"num_speculative_tokens": 0}, "num_speculative_tokens: expected an int >= 1, got 0"),
         ({"max_depth": True}, "max_depth: expected an int >= 1, got True"),

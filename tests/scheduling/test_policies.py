@@ -10,8 +10,10 @@ from ramify.core.errors import InputError
 from ramify.scheduling import POLICIES, Decision, KvView, TaskView, View, make_policy
 
 
-def task(task_id: int, pending: int, held: int = 0) -> TaskView:
-    return TaskView(id=task_id, request=task_id, arrival=task_id, pending=pending, held=held)
+def task(task_id: int, pending: int, held: int = 0, cached: int = 0) -> TaskView:
+    return TaskView(
+        id=task_id, request=task_id, arrival=task_id, pending=pending, held=held, cached=cached
+    )
 
 
 def view(waiting: list[TaskView], running: list[TaskView], available: int) -> View:
@@ -38,6 +40,15 @@ FCFS = [
     ("prompts queue in order", [task(1, 9), task(2, 1)], [], 100, [(1, 8)], []),
     ("no overtaking: the head does not fit", [task(1, 9), task(2, 1)], [], 5, [], []),
     ("a running prompt's tokens are spoken for", [task(1, 5)], [task(0, 50)], 54, [(0, 8)], []),
+    (
+        "a cached prompt takes slots but no rows",
+        [task(1, 2, cached=90), task(2, 3), task(3, 9)],
+        [],
+        100,
+        [(1, 2), (2, 3)],
+        [],
+    ),
+    ("a cached prompt must fit too", [task(1, 2, cached=90), task(2, 3)], [], 91, [], []),
     ("a repeated row needs no slot", [task(1, 0)], [], 0, [(1, 1)], []),
     ("the youngest is preempted", [], [task(0, 1), task(1, 1, 3)], 1, [(0, 1)], [1]),
     (

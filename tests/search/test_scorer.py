@@ -6,7 +6,16 @@ import math
 
 import pytest
 
-from ramify.search.scorer import PATH_PROBABILITY, Judge, Value, as_value, values_of
+from ramify.core.errors import ScorerError
+from ramify.search.scorer import (
+    PATH_PROBABILITY,
+    REWARD,
+    Judge,
+    Value,
+    as_value,
+    values_of,
+    with_reward,
+)
 from ramify.search.tree import LogicalTree
 
 JUDGE = Judge(suffix="?", positive="y", negative="n")
@@ -48,3 +57,21 @@ def test_scorers_see_what_stands_after_the_prompt_node() -> None:
     assert seen == [("root ", "question answer"), ("root question ", "answer")]
     # four tokens below the root, of one half each in the geometric mean
     assert values_of(PATH_PROBABILITY, tree, [2])[0].score == pytest.approx(0.5)
+
+
+def test_a_reward_ranks_what_a_checker_leaves_open() -> None:
+    tree = LogicalTree([1], "root ", seed=0)
+    for text in ("open", "wrong", "right"):
+        node = tree.add(0, seed=0)
+        node.text, node.reward = text, 0.25
+    verdicts = {"wrong": Value(score=0.0, prune=True), "right": Value(score=1.0, solved=True)}
+
+    def check(prompt: str, completion: str) -> Value:
+        return verdicts.get(completion, Value(score=0.5))
+
+    found = values_of(with_reward(check), tree, [1, 2, 3])
+    assert found == [Value(score=0.25), verdicts["wrong"], verdicts["right"]]
+    assert values_of(REWARD, tree, [1]) == [Value(score=0.25)]
+    tree[1].reward = None
+    with pytest.raises(ScorerError, match="reward of node 1: expected a value"):
+        values_of(REWARD, tree, [1])

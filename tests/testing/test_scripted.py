@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -107,6 +108,19 @@ def test_events_come_in_node_order_one_token_a_step() -> None:
     assert [step.rows for step in run.steps] == [1, 2, 3]
     # prompt; one token each; the last tokens of both, and the appended ones
     assert [step.live_tokens for step in run.steps] == [1, 3, 7]
+
+
+def test_a_reward_is_that_of_the_path_and_stays_with_the_node() -> None:
+    plan = Plan(
+        GROW,
+        [Score(node=1, reward=True), Score(node=1, suffix="b", reward=True, tag="more")],
+        [Finish(outputs=[1])],
+    )
+    run = run_controller(replace(MODEL, reward=lambda path: float(len(path))), plan, "P")
+    assert plan.heard[2] == [Scored(node=1, value=2.0), Scored(node=1, value=3.0, tag="more")]
+    assert run.tree[1].reward == 2.0
+    with pytest.raises(ProtocolViolation, match="a model with rewards"):
+        run_controller(MODEL, Plan([Score(node=0, reward=True)]), "P")
 
 
 def test_pruned_nodes_bring_no_events() -> None:

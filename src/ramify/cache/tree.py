@@ -69,6 +69,11 @@ class TokenTree:
         """Slots that requests can still get: free + reserved + evictable. O(1)."""
         return self.pool.available
 
+    @property
+    def clock(self) -> int:
+        """Counts paths that began or ended."""
+        return self._clock
+
     # --- paths ---------------------------------------------------------------------------------
 
     def open(self, tokens: Sequence[int], *, reuse: bool = True) -> Cursor:

@@ -22,6 +22,8 @@ def add_usage(usages: list[Usage]) -> Usage:
         accepted_tokens=sum(u.accepted_tokens for u in usages),
         kv_bytes_read=sum(u.kv_bytes_read for u in usages),
         kv_bytes_per_branch=sum(u.kv_bytes_per_branch for u in usages),
+        reward_tokens=sum(u.reward_tokens for u in usages),
+        reward_kv_bytes_read=sum(u.reward_kv_bytes_read for u in usages),
         total_s=sum(u.total_s for u in usages),
     )
 

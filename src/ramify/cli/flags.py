@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -33,9 +33,10 @@ class EngineFlags(EngineConfig):
 
     # every command has one --seed, which reaches the requests themselves
     seed: tyro.conf.Suppress[int] = 0
-    speculative_config: str | None = field(
+    speculative_config: Annotated[str | None, tyro.conf.arg(aliases=["--speculative"])] = field(
         default=None, metadata={"help": _ENGINE_HELP["speculative_config"]}
     )
+    reward_model: str | None = field(default=None, metadata={"help": _ENGINE_HELP["reward_model"]})
 
     def __post_init__(self) -> None:
         """Unchecked until `engine_settings` hands the values to EngineConfig."""

@@ -11,6 +11,7 @@ from ramify.cli.problems import Job
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import BeamSearchParams, SamplingParams
 from ramify.search.budget import Budget
+from ramify.search.scorer import REWARD, with_reward
 from ramify.zoo.steps import (
     SIZES,
     STEPS,
@@ -60,6 +61,8 @@ def search_of(job: Job, options: RunOptions) -> Search:
     make = _thoughts if algorithm in STEP_SEARCHES else _samples
     own = {"beam": _beam, "diverse_beam": _diverse_beam, "got": _graph}
     arguments = own.get(algorithm, make)(job, options, algorithm)
+    if options.engine.reward_model is not None:
+        arguments = _rewarded(arguments, algorithm)
     # a graph's prompts are those of its parts, with nothing before them
     prompt = None if algorithm == "got" else job.prompt
     return Search(algorithm=algorithm, prompt=prompt, arguments=arguments)
@@ -68,7 +71,7 @@ def search_of(job: Job, options: RunOptions) -> Search:
 def _thoughts(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
     """A search over steps; every flag that the algorithm knows goes before its default."""
     steps = PLAIN_STEPS if job.problem is None else STEPS[job.problem.task]
-    if options.no_judge:
+    if options.no_judge or options.engine.reward_model is not None:
         steps = replace(steps, judge=None)
     arguments = search_options(algorithm, steps, job.problem, seed=options.seed)
     k = options.k if algorithm == "tot" or options.k is None else options.k[0]
@@ -80,6 +83,17 @@ def _thoughts(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:
     if algorithm == "mcts" and budget is None:
         arguments["simulations"] = SIMULATIONS
     return {**arguments, "budget": budget}
+
+
+def _rewarded(arguments: dict[str, Any], algorithm: str) -> dict[str, Any]:
+    """The reward model has the say on what a checker, if there is one, leaves open."""
+    if algorithm not in (*STEP_SEARCHES, "best_of_n"):
+        wanted = f"one of {', '.join(STEP_SEARCHES)}, best_of_n with a reward_model"
+        raise InputError(expected_got("algorithm", wanted, algorithm))
+    checker = arguments.get("scorer")
+    scorer = REWARD if checker is None else with_reward(checker)
+    arguments = {name: value for name, value in arguments.items() if name != "select"}
+    return {**arguments, "scorer": scorer}
 
 
 def _beam(job: Job, options: RunOptions, algorithm: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ramify.core.errors import ConfigError, expected_got
+from ramify.core.reward import RewardConfig, reward_config
 from ramify.core.speculative import SpeculativeConfig, speculative_config
 
 ATTENTION_METHODS = ("per_branch", "lean", "node", "node_chunk", "flatten", "fused")
@@ -67,7 +68,10 @@ class EngineConfig:
     )
     speculative_config: SpeculativeConfig | Mapping[str, Any] | str | None = field(
         default=None,
-        metadata={"help": 'what drafts tokens ahead, as JSON: {"method": "ngram"}; default: none'},
+        metadata={"help": "what drafts ahead: a method, or its fields as JSON; default: nothing"},
+    )
+    reward_model: RewardConfig | Mapping[str, Any] | str | None = field(
+        default=None, metadata={"help": "what values texts: a model, or fields as JSON"}
     )
     cuda_graphs: bool = field(default=True, metadata={"help": "replay small steps as CUDA graphs"})
     prefix_cache: bool = field(default=True, metadata={"help": "reuse KV across requests"})
@@ -92,6 +96,7 @@ class EngineConfig:
         # a mapping or JSON becomes what it describes
         drafts = speculative_config(self.speculative_config)
         object.__setattr__(self, "speculative_config", drafts)
+        object.__setattr__(self, "reward_model", reward_config(self.reward_model))
         size = self.tensor_parallel_size
         if not isinstance(size, int) or size < 1:
             raise ConfigError(expected_got("tensor_parallel_size", "an int >= 1", repr(size)))

@@ -6,7 +6,7 @@
     ├── OutOfSlots                       the KV pool cannot hold what was asked, even after eviction
     ├── BackendUnavailable               the chosen attention backend cannot run here; says why
     ├── RequestAborted                   the request was aborted before it finished
-    ├── ScorerError                      a scorer outside of this process gave no usable answer
+    ├── ScorerError                      a scorer's endpoint or model gave no usable answer
     ├── WorkerError                      a process that shares the model is gone; so is the engine
     └── IntegrityError                   an internal invariant broke; always a bug in Ramify
 
@@ -51,7 +51,7 @@ class RequestAborted(RamifyError):
 
 
 class ScorerError(RamifyError):
-    """A scorer outside of this process did not answer, or not with the scores asked for."""
+    """An endpoint or a reward model did not answer, or not with the scores asked for."""
 
 
 class WorkerError(RamifyError):

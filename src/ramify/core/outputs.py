@@ -16,6 +16,7 @@ class Usage:
     `drafted_tokens` were verified there, `accepted_tokens` of them kept.
     `kv_bytes_read` is what attention read for it, KV shared with other branches divided among
     them; `kv_bytes_per_branch` is what decoding each branch alone would have read.
+    `reward_tokens` were computed by a second model that valued branches, with KV of its own.
     """
 
     prompt_tokens: int = 0
@@ -29,6 +30,8 @@ class Usage:
     accepted_tokens: int = 0
     kv_bytes_read: int = 0
     kv_bytes_per_branch: int = 0
+    reward_tokens: int = 0
+    reward_kv_bytes_read: int = 0
     queue_s: float = 0.0
     first_token_s: float | None = None
     total_s: float = 0.0

@@ -9,7 +9,10 @@ from typing import Any
 
 from ramify.core.errors import ConfigError, expected_got
 
-SPECULATIVE_METHODS = ("ngram", "suffix", "draft_model", "custom")
+SPECULATIVE_METHODS = ("ngram", "suffix", "draft_model", "medusa", "custom")
+
+MODEL_METHODS = ("draft_model", "medusa")
+"""Those that read weights; Medusa heads are looked for beside the target unless they are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class SpeculativeConfig:
     )
     prompt_lookup_max: int = field(default=5, metadata={"help": "longest match looked up"})
     prompt_lookup_min: int = field(default=1, metadata={"help": "shortest match looked up"})
-    model: str | None = field(default=None, metadata={"help": "the draft model"})
+    model: str | None = field(default=None, metadata={"help": "the draft model, or Medusa heads"})
     width: int = field(
         default=4, metadata={"help": "tokens of a level that the draft model goes on from"}
     )
@@ -51,8 +54,9 @@ class SpeculativeConfig:
         if self.prompt_lookup_min > self.prompt_lookup_max:
             allowed = f"<= prompt_lookup_max, {self.prompt_lookup_max}"
             raise ConfigError(expected_got("prompt_lookup_min", allowed, self.prompt_lookup_min))
-        if (self.model is not None) != (self.method == "draft_model"):
-            wanted = "a model for method draft_model, and for no other"
+        is_needed, is_useless = self.method == "draft_model", self.method not in MODEL_METHODS
+        if is_needed if self.model is None else is_useless:
+            wanted = "a model for method draft_model, perhaps for medusa, and for no other"
             raise ConfigError(expected_got("model", wanted, repr(self.model)))
         if (self.drafter is not None) != (self.method == "custom"):
             wanted = "a callable or Drafter for method custom, and for no other"
@@ -65,9 +69,14 @@ class SpeculativeConfig:
 
 
 def speculative_config(given: object) -> SpeculativeConfig | None:
-    """Read a config, a mapping of its fields, or such a mapping as JSON. Raises ConfigError."""
+    """Read a config, a mapping of its fields, such a mapping as JSON, or the name of a method.
+
+    Raises ConfigError.
+    """
     if given is None or isinstance(given, SpeculativeConfig):
         return given
+    if given in SPECULATIVE_METHODS:
+        return SpeculativeConfig(method=str(given))
     values = given
     if isinstance(given, str):
         try:

@@ -19,7 +19,7 @@ from ramify.engine.engine import Engine
 from ramify.engine.executor import Executor
 from ramify.engine.follow import join_group
 from ramify.engine.live import Limits
-from ramify.engine.memory import GIB, MemoryBudget, measure
+from ramify.engine.memory import GIB, Beside, MemoryBudget, kv_bytes_per_token, measure
 from ramify.engine.parallel import (
     AnyExecutor,
     ParallelExecutor,
@@ -27,6 +27,7 @@ from ramify.engine.parallel import (
     leave_group,
     open_store,
 )
+from ramify.engine.reward.load import LoadedReward, load_reward
 from ramify.engine.sample import HostDraws
 from ramify.engine.speculation.draft import Drafter
 from ramify.engine.speculation.make import make_drafter
@@ -71,14 +72,16 @@ def build_engine(config: EngineConfig) -> tuple[Engine, EngineConfig, Startup]:
     config = replace(config, max_rows=max_rows)
     watch = Stopwatch(torch.device(config.device))
     # first, as the target's pool takes the memory that is left
-    drafter = _drafter(path, config)
+    drafter, reward = _drafter(path, config), load_reward(config)
     is_shared = config.tensor_parallel_size > 1
-    opened = (_open_shared if is_shared else _open_alone)(path, config, watch)
+    opened = (_open_shared if is_shared else _open_alone)(path, config, watch, reward)
     try:
         startup = _startup(opened, kernels_s=watch.lap() - opened.pool_s)
-        engine = _engine(path, opened)
+        engine = _engine(path, opened.part, opened.executor)
         if drafter is not None:
             engine.speculate(*drafter)
+        if reward is not None:
+            reward.attach(engine, opened.part.config)
         return engine, opened.part.config, startup
     except BaseException:
         opened.executor.close()
@@ -100,24 +103,32 @@ class _Opened(NamedTuple):
     pool_s: float
 
 
-def _open_alone(path: Path, config: EngineConfig, watch: Stopwatch) -> _Opened:
-    part = load_part(path, config, Shard())
+def _open_alone(
+    path: Path, config: EngineConfig, watch: Stopwatch, reward: LoadedReward | None
+) -> _Opened:
+    beside = None if reward is None else reward.beside
+    part = load_part(path, config, Shard(), beside=beside)
     weights_s = watch.lap()
     executor = open_executor(part.config, part.model)
     return _Opened(executor, part, weights_s, executor.pool_s)
 
 
-def _engine(path: Path, opened: _Opened) -> Engine:
-    config, vocab_size = opened.part.config, opened.part.model.config.vocab_size
+def open_engine(path: Path, part: Part) -> Engine:
+    """An engine of a model on one device, with a pool of its config's size. Raises ConfigError."""
+    return _engine(path, part, open_executor(part.config, part.model))
+
+
+def _engine(path: Path, part: Part, executor: AnyExecutor) -> Engine:
+    config, vocab_size = part.config, part.model.config.vocab_size
     assert config.num_slots is not None and config.max_context is not None
     assert config.max_rows is not None
     limits = Limits(
         max_context=config.max_context,
         num_slots=config.num_slots,
-        eos_token_ids=opened.part.model.config.eos_token_ids,
+        eos_token_ids=part.model.config.eos_token_ids,
     )
     return Engine(
-        opened.executor,
+        executor,
         TokenTree(limits.num_slots),
         make_policy(config.policy, max_rows=config.max_rows),
         Codec(_tokenizer(path, vocab_size), vocab_size),
@@ -134,7 +145,7 @@ def _drafter(path: Path, config: EngineConfig) -> tuple[Drafter, SpeculativeConf
     drafts = speculative_config(config.speculative_config)
     if drafts is None:
         return None
-    return make_drafter(drafts, config, read_config(path).vocab_size), drafts
+    return make_drafter(drafts, config, path), drafts
 
 
 def _startup(opened: _Opened, *, kernels_s: float) -> Startup:
@@ -153,9 +164,24 @@ def _startup(opened: _Opened, *, kernels_s: float) -> Startup:
 
 
 # ── one device ───────────────────────────────────────────────────────────────────────────────────
-def load_part(path: Path, config: EngineConfig, shard: Shard) -> Part:
-    """Load a part of a model onto `config.device`. Raises ConfigError."""
-    budget = _budget(path, config, shard) if _on_gpu(config) else None
+def load_part(
+    path: Path,
+    config: EngineConfig,
+    shard: Shard,
+    *,
+    has_head: bool = True,
+    beside: Beside | None = None,
+) -> Part:
+    """Load a part of a model onto `config.device`. Raises ConfigError.
+
+    Args:
+        has_head: see load_model.
+        beside: a second model that is loaded already, and shares what is left of the memory.
+    """
+    budget = _budget(path, config, shard, has_head) if _on_gpu(config) else None
+    if budget is not None and beside is not None:
+        # the models take turns, and so do their activations
+        budget = replace(budget, step=max(budget.step, beside.step_bytes))
     model = load_model(
         path,
         dtype=config.dtype,
@@ -163,8 +189,10 @@ def load_part(path: Path, config: EngineConfig, shard: Shard) -> Part:
         load_format=config.load_format,  # type: ignore[arg-type]
         seed=config.seed,
         shard=shard,
+        has_head=has_head,
     )
-    return Part(model, _resolve(config, model, budget), 0 if budget is None else budget.step)
+    resolved = _resolve(config, model, budget, beside)
+    return Part(model, resolved, 0 if budget is None else budget.step)
 
 
 def _on_gpu(config: EngineConfig) -> bool:
@@ -180,8 +208,9 @@ def _device(device: str) -> str:
     return str(resolve_device(device))
 
 
-def _budget(path: Path, config: EngineConfig, shard: Shard) -> MemoryBudget:
-    shape, device = read_config(path), torch.device(config.device)
+def _budget(path: Path, config: EngineConfig, shard: Shard, has_head: bool) -> MemoryBudget:
+    shape = read_config(path, is_backbone=not has_head)
+    device = torch.device(config.device)
     assert config.max_rows is not None
     return measure(
         shape,
@@ -231,12 +260,18 @@ def _tokenizer(path: Path, vocab_size: int) -> PreTrainedTokenizerBase | None:
     return tokenizer
 
 
-def _resolve(config: EngineConfig, model: Decoder, budget: MemoryBudget | None) -> EngineConfig:
+def _resolve(
+    config: EngineConfig, model: Decoder, budget: MemoryBudget | None, beside: Beside | None
+) -> EngineConfig:
     """Replace every "auto" and None by what it means for this model and device."""
     shape, weight = model.config, next(model.parameters())
-    itemsize = 1 if config.kv_cache_dtype == "fp8" else weight.itemsize
-    token_bytes = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * itemsize
-    num_slots = config.num_slots or _num_slots(config, token_bytes, budget)
+    is_fp8 = config.kv_cache_dtype == "fp8"
+    token_bytes = kv_bytes_per_token(shape, 1 if is_fp8 else weight.itemsize)
+    given = config.num_slots
+    if beside is not None:
+        token_bytes += beside.bytes_per_slot
+        given = None if given is None else beside.slots_left(given)
+    num_slots = _num_slots(config, token_bytes, budget) if given is None else given
     if num_slots < 2:
         raise ConfigError(
             expected_got("kv_gib", f"room for 2 tokens of {token_bytes} B", num_slots)
@@ -283,9 +318,14 @@ def _check_group(path: Path, config: EngineConfig) -> None:
         raise ConfigError(expected_got("tensor_parallel_size", expected, "one that has it"))
 
 
-def _open_shared(path: Path, config: EngineConfig, watch: Stopwatch) -> _Opened:
+def _open_shared(
+    path: Path, config: EngineConfig, watch: Stopwatch, reward: LoadedReward | None
+) -> _Opened:
     """Start the workers and set up every rank."""
     _check_group(path, config)
+    if reward is not None and reward.beside is not None:
+        wanted = "1 with a second model that values texts"
+        raise ConfigError(expected_got("tensor_parallel_size", wanted, config.tensor_parallel_size))
     config = replace(config, device=device_of(config.device, 0))
     workers = Workers()
     try:

@@ -46,10 +46,15 @@ class CudaExecutor(Executor):
         loop = self._graph_loop
         if loop is not None and loop.load(batch):
             logits, rows = loop.run_once(), batch.logit_rows
+            # a replay runs no Python: where the graph has written is said here
+            kept = self._hidden_rows
+            self.hidden = None if kept is None else kept[: len(logits)]
             if np.array_equal(rows, np.arange(len(logits))):
                 return logits
             # pinned: else the copy would wait for the step, and the host has things to do
             index = torch.from_numpy(rows).pin_memory().to(self.device, non_blocking=True)
+            if self.hidden is not None:
+                self.hidden = self.hidden.index_select(0, index)
             return logits.index_select(0, index)
         return super().run(batch)
 
@@ -69,7 +74,7 @@ class CudaExecutor(Executor):
             return out
 
         k_scale, v_scale = self._scales or (None, None)
-        return self._fused.forward(
+        hidden = self._fused.hidden(
             token_ids,
             positions,
             slots,
@@ -80,3 +85,5 @@ class CudaExecutor(Executor):
             k_scale=k_scale,
             v_scale=v_scale,
         )
+        self._note_hidden(hidden)
+        return self._fused.logits_of(hidden)

@@ -24,8 +24,10 @@ from ramify.engine.parallel import AnyExecutor
 from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
 from ramify.engine.request import Beams, Grow, Request, Task
+from ramify.engine.reward.own import OwnHead
+from ramify.engine.reward.second import SecondModel
 from ramify.engine.sample import SampleRow
-from ramify.engine.speculation.draft import Drafter
+from ramify.engine.speculation.draft import Drafter, ReadsHidden
 from ramify.engine.speculation.speculator import Speculator
 from ramify.engine.steady import SteadyDecode, open_steady, steady_tasks
 from ramify.engine.view import make_view, relieve
@@ -72,10 +74,22 @@ class Engine:
         self._may_run_ahead = run_ahead
         self._steady: SteadyDecode | None = None
         self._speculator: Speculator | None = None
+        self._second: SecondModel | None = None
 
     def speculate(self, drafter: Drafter, config: SpeculativeConfig) -> None:
         """Let a drafter guess ahead for every branch from now on; tokens stay what they are."""
+        if isinstance(drafter, ReadsHidden):
+            self.executor.keep_hidden()
         self._speculator = Speculator(drafter, config, self.live, self._clock)
+
+    def value_by_head(self, head: OwnHead) -> None:
+        """Let a head on the model's hidden states value paths from now on."""
+        self.executor.keep_hidden()
+        self.live.valuer = self._recorder.head = head
+
+    def value_by_model(self, second: SecondModel) -> None:
+        """Let a second model value paths from now on, in the steps of this engine."""
+        self.live.valuer = self._second = second
 
     # ── the outside: submit, abort, step ─────────────────────────────────────────────────────────
     def submit(
@@ -88,12 +102,17 @@ class Engine:
         prompt_logprobs: int | None = None,
         is_pinned: bool = False,
         is_by_hand: bool = False,
+        is_valued: bool = False,
     ) -> Request:
         """Queue a request; it runs as `step` is called. Safe to call from any thread.
 
-        Raises InputError when the prompt leaves no room in the context or the pool.
+        With `is_valued` a branch's end is told only when the reward model has valued it. Raises
+        InputError when the prompt leaves no room in the context or the pool, or nothing can value.
         """
         self.check_fits(len(prompt_ids))
+        if is_valued and self.live.valuer is None:
+            got = "an engine without one"
+            raise InputError(expected_got("scorer 'reward'", "a reward_model to ask", got))
         request_id = next(self._ids)
         root_seed = mix64(self._seed ^ mix64(request_id)) >> 1 if seed is None else seed
         tree = LogicalTree(list(prompt_ids), prompt or "", root_seed)
@@ -106,6 +125,7 @@ class Engine:
             arrived_s=self._clock(),
             is_pinned=is_pinned,
             is_by_hand=is_by_hand,
+            is_valued=is_valued,
         )
         request.usage.prompt_tokens = len(prompt_ids)
         self._arriving[request_id] = request
@@ -126,15 +146,29 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether `step` has anything to do."""
-        return bool(self.live.tasks) or not self._inbox.empty()
+        return bool(self.live.tasks) or not self._inbox.empty() or self._is_valuing
+
+    @property
+    def _is_valuing(self) -> bool:
+        """Whether the second model has anything to do."""
+        return self._second is not None and self._second.has_work
 
     def step(self, *, is_watched: bool = False) -> bool:
-        """Run one step. Returns whether anything moved; False means the engine is idle.
+        """Run one step of each model. Returns whether anything moved; False: the engine is idle.
 
         Args:
             is_watched: the caller looks at the trees afterwards. Otherwise tokens of branches that
                 go on may be written down later, all at once.
         """
+        has_moved = self._step_first(is_watched=is_watched)
+        if self._second is None or not self._second.has_work:
+            return has_moved
+        self._end_steady()
+        self._advance(set(self._second.step()))
+        return True
+
+    def _step_first(self, *, is_watched: bool) -> bool:
+        """A step of the engine's own model."""
         if self._go_on(is_watched=is_watched):
             return True
         self._receive()
@@ -147,6 +181,7 @@ class Engine:
         if not builder.num_rows:
             return self._serve_complete(ready) or self._unblock()
         may_run_ahead = self._may_run_ahead and builder.num_rows == len(ready)
+        may_run_ahead = may_run_ahead and not self._is_valuing
         steady = steady_tasks(self.live, self._recorder, ready) if may_run_ahead else None
         batch = self.last_batch = builder.build()
         self.num_steps += 1
@@ -163,7 +198,9 @@ class Engine:
                 method=self.executor.method_in_use,
             )
             self._write_fronts()
-            self._recorder.record(logits, ready)
+            self._recorder.record(logits, ready, self.executor.hidden)
+            if self._speculator is not None:
+                self._speculator.observe(ready, self.executor.hidden)
         self._advance({task.request for task, _, _ in ready})
         return True
 
@@ -294,6 +331,8 @@ class Engine:
         """Nothing could run: free idle paths, then pins, or give up on the oldest request."""
         if not self.live.tasks or self.live.drop_idle(self.limits.num_slots) > 0:
             return bool(self.live.tasks)
+        if self._is_valuing:  # what its answers bring may free slots
+            return True
         if self.live.pins.yield_one():
             return True
         oldest = min(self.live.tasks.values(), key=lambda task: (task.request.id, task.id))
@@ -313,7 +352,7 @@ class Engine:
         steady = self._steady
         if steady is None:
             return False
-        if steady.is_over or not self._inbox.empty():
+        if steady.is_over or not self._inbox.empty() or self._is_valuing:
             self._end_steady()
             return False
         began_s = self._clock()

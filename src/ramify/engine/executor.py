@@ -12,7 +12,7 @@ from torch import Tensor
 from ramify.attention import TreeAttention
 from ramify.core.errors import ConfigError, expected_got
 from ramify.engine.batch import StepBatch
-from ramify.engine.decode_loop import DecodeLoop, Draws
+from ramify.engine.decode_loop import MAX_LOOP_ROWS, DecodeLoop, Draws
 from ramify.engine.device_clock import DeviceClock
 from ramify.engine.kv_scales import FP8, kv_scales, to_fp8
 from ramify.engine.startup import Stopwatch
@@ -31,6 +31,8 @@ class Executor:
     Attributes:
         loop: can run decode steps ahead of the host; None: every step is waited for.
         pool_s: seconds that making the pool took.
+        hidden: [n, hidden] in the model's dtype, the last hidden states from which the last `run`
+            made its logits, valid until the next step; None unless `keep_hidden` was called.
 
     Raises ConfigError when there is no memory for the pool.
     """
@@ -62,6 +64,8 @@ class Executor:
         self.method_in_use = method
         self.attention_s = 0.0
         self._clock: DeviceClock | None = None
+        self.hidden: Tensor | None = None
+        self._hidden_rows: Tensor | None = None
 
     def _make_pool(self, shape: tuple[int, ...]) -> Tensor:
         try:
@@ -123,6 +127,15 @@ class Executor:
         planned = self.attention.plan_s
         return planned if self.loop is None else planned + self.loop.attention.plan_s
 
+    def keep_hidden(self) -> None:
+        """From now on leave the hidden states of a step in `hidden`. Call it before the first step.
+
+        They lie at one address, since a captured graph writes where it wrote at first.
+        """
+        if self._hidden_rows is None:
+            shape = (MAX_LOOP_ROWS, self.model.config.hidden_size)
+            self._hidden_rows = torch.zeros(shape, dtype=self.dtype, device=self.device)
+
     def open_clock(self) -> DeviceClock:
         """A clock that adds up what forward passes take the device from now on."""
         self._clock = DeviceClock(self.device)
@@ -178,7 +191,20 @@ class Executor:
             self.attention_s += time.perf_counter() - start
             return out
 
-        return self.model(token_ids, positions, attend, logit_rows)
+        hidden = self.model.hidden(token_ids, positions, attend, logit_rows)
+        self._note_hidden(hidden)
+        return self.model.logits_of(hidden)
+
+    def _note_hidden(self, hidden: Tensor) -> None:
+        """Keep the hidden states [n, hidden] of a step, if anybody reads them."""
+        kept = self._hidden_rows
+        if kept is None:
+            return
+        if len(hidden) > len(kept):  # no graph has so many rows
+            self.hidden = hidden
+            return
+        self.hidden = kept[: len(hidden)]
+        self.hidden.copy_(hidden)
 
     def _scales_of(self, layer: int) -> tuple[Tensor | None, Tensor | None]:
         """Scales of a layer's K and V, [Hkv] float32, where the pool is fp8."""

@@ -96,6 +96,14 @@ class NodeHandle(NodeView):
         """Attach a score, for exports and for whoever reads the tree."""
         self._perform(Mark(node=self._id, score=float(score)))
 
+    def reward(self, suffix: str | Sequence[int] = ()) -> float:
+        """What the reward model makes of the path to here, with a suffix; leaves no trace."""
+        given = suffix if isinstance(suffix, str) else tuple(suffix)
+        self._perform(Score(node=self._id, suffix=given, reward=True))
+        (event,) = self._wait(Scored, 1)
+        assert event.value is not None, "a value was asked for"
+        return event.value
+
     # ── forking, rewinding, holding ──────────────────────────────────────────────────────────────
     def fork(self, at: int) -> NodeHandle:
         """A new node whose path is the first `at` tokens of this one's; no KV is copied.

@@ -20,12 +20,13 @@ from ramify.core.structured import StructuredOutput
 from ramify.engine.codec import Codec
 from ramify.engine.pins import Pins
 from ramify.engine.request import Beams, Fan, Force, Grow, Request, Reveal, Task
+from ramify.engine.reward.valuer import Valuer
 from ramify.engine.sample import History
 from ramify.engine.structured.compile import Grammars
 from ramify.engine.structured.path import state_at
 from ramify.engine.structured.state import GrammarState
 from ramify.engine.text import CONTEXT_TOKENS, TextStream
-from ramify.search.controller import Append, Finish, Score, subject
+from ramify.search.controller import Append, Finish, Finished, Score, subject
 from ramify.search.tree import LogicalNode, NodeState
 
 
@@ -57,6 +58,7 @@ class LiveTrees:
         self.requests: dict[int, Request] = {}
         self.tasks: dict[int, Task] = {}
         self.pins = Pins(cache, keep=prefix_cache, clock=clock)
+        self.valuer: Valuer | None = None
         self._prefix_cache = prefix_cache
         self._task_ids = itertools.count()
         self._text_of: dict[int, str] = {}
@@ -80,6 +82,30 @@ class LiveTrees:
             # the suffix of a score leaves no trace
             self.cache.close(task.cursor, keep=False)
             task.cursor = None
+
+    def value(self, request: Request, action: Score, then: Finished | None = None) -> None:
+        """Have the reward model value a path. Raises InputError when there is none."""
+        if self.valuer is None:
+            got = "an engine without one"
+            raise InputError(expected_got("Score.reward", "a reward_model to ask", got))
+        task = Force(
+            id=self.next_task_id(),
+            request=request,
+            node=action.node,
+            action=action,
+            tokens=(),
+            then=then,
+        )
+        self.valuer.ask(self, task)
+
+    def end_branch(self, request: Request, node: LogicalNode, tag: object) -> None:
+        """A branch has its last token: tell the controller, once its value is known if it asks."""
+        node.state = NodeState.IDLE
+        ended = Finished(node=node.id, tag=tag)
+        if request.is_valued:
+            self.value(request, Score(node=node.id, reward=True), then=ended)
+        else:
+            request.events.append(ended)
 
     def check_params(self, params: SamplingParams) -> None:
         """Raise InputError when parameters do not fit the model."""
@@ -141,6 +167,16 @@ class LiveTrees:
     def is_unopened(self, task: Task) -> bool:
         """Whether the task's request holds no path yet."""
         return task.request.tree.root not in task.request.cursors and not task.paths
+
+    def cached_tokens(self, request: Request) -> int:
+        """Tokens of a prompt that the cache has, as far as paths have not come or gone since."""
+        if not self._prefix_cache:
+            return 0
+        clock, known = request.prompt_match
+        if clock != self.cache.clock:
+            known = self.cache.computed_match(request.prompt_ids)
+            request.prompt_match = (self.cache.clock, known)
+        return known
 
     def coming(self) -> set[Node]:
         """Nodes that running tasks compute now; those of idle and preempted paths may never come.

@@ -23,7 +23,9 @@ from ramify.search.beam import BeamSearch
 from ramify.search.continuations import Continuations
 from ramify.search.controller import Controller
 from ramify.search.registry import make_controller
+from ramify.search.rewards import Rewards
 from ramify.search.sample import Sample
+from ramify.search.scorer import REWARD, NodeScorer
 from ramify.search.tree import LogicalTree
 
 Prompt: TypeAlias = str | Sequence[int]
@@ -161,6 +163,25 @@ class LLM:
             for node in nodes
         ]
 
+    def reward(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[float]:
+        """What the reward model makes of a prompt with each continuation, which may be empty.
+
+        The prompt is computed once, or not at all where the cache of the model that reads it has
+        it. Raises InputError without a `reward_model`, or when a text does not fit it.
+        """
+        ((text, ids),) = self._batch([prompt])
+        given = [c if isinstance(c, str) else tuple(c) for c in continuations]
+        for tokens in given:
+            self.engine.live.codec.encode(tokens, name="continuation")
+        controller = Rewards(given)
+        request = self.engine.submit(controller, ids, prompt=text)
+        self._run([request])
+        self._raise(request)
+        if controller.failure is not None:
+            wanted = "a text that fits the reward model"
+            raise InputError(expected_got("continuation", wanted, controller.failure))
+        return [controller.values[index] for index in range(len(given))]
+
     def search(
         self,
         prompt: Prompt,
@@ -176,7 +197,9 @@ class LLM:
         Args:
             prompt: text or token ids.
             algorithm: a name that `make_controller` knows; `options` are its arguments
-                (params, scorer, judge, budget, ...). Ignored when a `controller` is given.
+                (params, scorer, judge, budget, ...), where scorer="reward" asks the reward model.
+                Ignored when a `controller` is given, but for such a scorer: the controller then
+                finds the reward of a branch that ended in the tree.
             controller: your own algorithm; one object serves one search.
             seed: root seed; default `params.seed` of the options, else the engine's.
             on_step: called after every engine step with the live tree, to watch it grow.
@@ -185,6 +208,10 @@ class LLM:
             Whatever a scorer or controller of yours raises comes out unchanged.
         """
         ((text, ids),) = self._batch([prompt])
+        if options.get("scorer") == "reward":
+            options["scorer"] = REWARD
+        scorer = options.get("scorer")
+        is_valued = isinstance(scorer, NodeScorer) and scorer.reads_reward
         if controller is None:
             controller = make_controller(algorithm, **self._search_options(algorithm, options))
         params = options.get("params")
@@ -193,7 +220,7 @@ class LLM:
             seed = params.seed if seed is None else seed
         elif isinstance(params, BeamSearchParams):
             self._check_beams(params)
-        request = self.engine.submit(controller, ids, prompt=text, seed=seed)
+        request = self.engine.submit(controller, ids, prompt=text, seed=seed, is_valued=is_valued)
         self._run([request], on_step)
         self._raise(request)
         return search_result(request)

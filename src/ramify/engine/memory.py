@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,39 @@ class MemoryBudget:
         }
         parts = [f"{name} {size / GIB:.2f} GiB" for name, size in sizes.items()]
         return f"{self.total / GIB:.2f} GiB in all: " + ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A second model in the same memory: of all KV slots its pool gets a share.
+
+    Attributes:
+        token_bytes: of K and V of one of its tokens.
+        step_bytes: its largest step; 0 on a CPU.
+        share: of the slots, in (0, 1).
+    """
+
+    token_bytes: int
+    step_bytes: int
+    share: float
+
+    @property
+    def bytes_per_slot(self) -> int:
+        """Bytes that the second pool takes for each slot of the first one's."""
+        return math.ceil(self.token_bytes * self.share / (1 - self.share))
+
+    def slots_left(self, num_slots: int) -> int:
+        """What the first model gets of `num_slots`."""
+        return num_slots - math.ceil(num_slots * self.share)
+
+    def slots(self, first: int) -> int:
+        """What the second model gets where the first has `first`."""
+        return math.floor(first * self.share / (1 - self.share))
+
+
+def kv_bytes_per_token(config: ModelConfig, itemsize: int) -> int:
+    """Bytes of one token's K and V in all layers."""
+    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
 
 
 def num_parameters(config: ModelConfig, shard: Shard) -> int:

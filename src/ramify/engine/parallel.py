@@ -92,6 +92,15 @@ class ParallelExecutor:
                 torch.cuda.current_stream(logits.device).synchronize()
         return logits
 
+    def keep_hidden(self) -> None:
+        """See Executor; every rank has whole hidden states, and the first one's are read."""
+        self._local.keep_hidden()
+
+    @property
+    def hidden(self) -> Tensor | None:
+        """See Executor."""
+        return self._local.hidden
+
     def close(self) -> None:
         """End the workers; the engine cannot run any more."""
         atexit.unregister(self.close)

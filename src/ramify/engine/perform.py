@@ -140,6 +140,9 @@ def _add_given(
 
 def _score(live: LiveTrees, request: Request, node: LogicalNode, action: Score) -> None:
     _check_idle(node)
+    if action.reward:
+        live.value(request, action)
+        return
     for label in action.labels:
         live.codec.label(label)
     if action.structured is not None:
@@ -167,7 +170,7 @@ def _fits(
     live: LiveTrees, request: Request, action: Expand | Append | AppendTree | Score, num_tokens: int
 ) -> bool:
     """Whether a node's path has room for more tokens; if not, the controller hears of it."""
-    length = sum(len(step.token_ids) for step in request.tree.path(action.node))
+    length = request.tree.path_length(action.node)
     limit = live.limits.max_context
     if length + num_tokens <= limit:
         return True

@@ -11,11 +11,13 @@ from ramify.core.outputs import FinishReason, TokenLogprob
 from ramify.engine.beams import rank
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Beams, Fan, Force, Grow, Reveal, Task, cursor_of
+from ramify.engine.reward.own import OwnHead
+from ramify.engine.reward.valuer import answer
 from ramify.engine.sample import SampleRow, token_logprobs, top_logprobs
 from ramify.engine.speculation.verify import accept, draws_of, guess_of
 from ramify.engine.structured.draw import draw, end_stuck
 from ramify.engine.text import find_stop
-from ramify.search.controller import Append, Appended, Finished, Scored, Spawned, Started
+from ramify.search.controller import Append, Appended, Scored, Spawned, Started
 from ramify.search.tree import LogicalNode, NodeState
 
 Wanted = Mapping[int, int]
@@ -28,14 +30,24 @@ class Recorder:
     def __init__(self, live: LiveTrees, clock: Callable[[], float]) -> None:
         self._live = live
         self._clock = clock
+        self.head: OwnHead | None = None
+        self._values: dict[int, float] = {}  # of the present step's tasks that asked for one
 
-    def record(self, logits: Tensor, ready: Sequence[tuple[Task, Wanted, bool]]) -> None:
+    def record(
+        self,
+        logits: Tensor,
+        ready: Sequence[tuple[Task, Wanted, bool]],
+        hidden: Tensor | None = None,
+    ) -> None:
         """Serve every task of the step.
 
         Args:
             logits: [n, vocab] float32.
             ready: per task the logits it got and whether its whole path is computed now.
+            hidden: [n, hidden], what the logits were made of, where a head reads it.
         """
+        if self.head is not None:
+            self._values = self.head.values(hidden, ready)
         draws: list[SampleRow] = []
         draw_of: list[tuple[Task, int, int]] = []
         for task, wanted, is_complete in ready:
@@ -179,9 +191,8 @@ class Recorder:
         if task.grammar is not None:
             task.grammar.advance((token,))
         if self._stops(task, node, token):
-            node.state = NodeState.IDLE
             self._live.drop_task(task)
-            request.events.append(Finished(node=node.id, tag=task.tag))
+            self._live.end_branch(request, node, task.tag)
 
     def _stops(self, task: Grow, node: LogicalNode, token: int) -> bool:
         """Extend the node's text by a token and decide whether the branch ends with it."""
@@ -221,6 +232,8 @@ class Recorder:
         top = self._top(task, tail)
         if isinstance(task.action, Append):
             self._serve_append(task, task.action, top)
+        elif task.is_valuation:
+            answer(task, self._values[task.id])
         else:
             assert tail is not None
             ids = [self._live.codec.label(label) for label in task.action.labels]

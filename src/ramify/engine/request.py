@@ -19,6 +19,7 @@ from ramify.search.controller import (
     Event,
     Expand,
     Finish,
+    Finished,
     Score,
     Select,
 )
@@ -88,10 +89,12 @@ class Force(Task):
     """Compute the tokens of an `Append` or, with a suffix, of a `Score`.
 
     `begin` is the absolute position of the first added token; logits at begin - 1 predict it.
+    `then` is told in place of the answer to a `Score`: the end of a branch that waits for it.
     """
 
     action: Append | Score
     tokens: tuple[int, ...]
+    then: Finished | None = None
     below: Force | None = None  # of a tree of tokens: the task of the token above
     begin: int = 0
     collected: dict[int, TokenLogprob] = field(default_factory=dict)
@@ -99,6 +102,11 @@ class Force(Task):
     @property
     def extra_tokens(self) -> int:
         return len(self.tokens)
+
+    @property
+    def is_valuation(self) -> bool:
+        """Whether the reward model is asked."""
+        return isinstance(self.action, Score) and self.action.reward
 
     @property
     def wants_last(self) -> bool:
@@ -164,9 +172,11 @@ class Request:
     arrived_s: float
     is_pinned: bool = False
     is_by_hand: bool = False  # waits for its user between steps
+    is_valued: bool = False  # branches that end wait for their reward
     cursors: dict[int, Cursor] = field(default_factory=dict)  # logical node -> its live path
     tasks: dict[int, Task] = field(default_factory=dict)
     beams: Beams | None = None
+    prompt_match: tuple[int, int] = (-1, 0)  # the cache's clock, and what it had of the prompt
     num_forks: dict[int, int] = field(default_factory=dict)  # branches ever grown from a node
     events: list[Event] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)

@@ -48,13 +48,17 @@ def _task_view(
     """Freeze a task; tokens that siblings wait for together are counted with the first."""
     shared, own = live.pending_parts(task)
     start = (task.request.id, live.start_node(task))
-    pending = own if start in counted else shared + own
+    is_first = start not in counted
     counted.add(start)
+    # the cache may have some of a prompt that nobody has opened
+    is_open = not (is_first and live.is_unopened(task))
+    cached = 0 if is_open else min(live.cached_tokens(task.request), shared)
     return TaskView(
         id=task.id,
         request=task.request.id,
         arrival=task.request.id,
-        pending=pending,
+        pending=(shared if is_first else 0) + own - cached,
+        cached=cached,
         held=live.private_slots(task) if is_tight else 0,
     )
 

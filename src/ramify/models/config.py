@@ -40,14 +40,16 @@ class ModelConfig:
     dtype: str | None
 
 
-def read_config(model_dir: Path) -> ModelConfig:
+def read_config(model_dir: Path, *, is_backbone: bool = False) -> ModelConfig:
     """Read config.json, and the end-of-text ids of generation_config.json where that names them.
 
+    Args:
+        is_backbone: any architecture of a known family will do, as its head is not used.
     Raises:
         ConfigError: a file is missing or malformed, or a field missing, ill-typed or unsupported.
     """
     path = model_dir / "config.json"
-    config = parse_config(read_json_object(path), source=str(path))
+    config = parse_config(read_json_object(path), source=str(path), is_backbone=is_backbone)
     path = model_dir / "generation_config.json"
     if not path.is_file():
         return config
@@ -57,10 +59,12 @@ def read_config(model_dir: Path) -> ModelConfig:
     return replace(config, eos_token_ids=ids) if ids else config
 
 
-def parse_config(values: dict[str, object], *, source: str = "config.json") -> ModelConfig:
+def parse_config(
+    values: dict[str, object], *, source: str = "config.json", is_backbone: bool = False
+) -> ModelConfig:
     """Check the content of a config.json; `source` names it in messages. Raises ConfigError."""
     fields = ConfigFields(values, source=source)
-    family = _family_of(fields)
+    family = _family_of(fields, is_backbone=is_backbone)
     _refuse_unsupported(fields)
     num_layers = fields.integer("num_hidden_layers")
     num_q_heads, num_kv_heads, head_dim = _parse_heads(fields, family)
@@ -87,11 +91,18 @@ def parse_config(values: dict[str, object], *, source: str = "config.json") -> M
     )
 
 
-def _family_of(fields: ConfigFields) -> Family:
+def _family_of(fields: ConfigFields, *, is_backbone: bool) -> Family:
     names = fields.texts("architectures")
     if names is not None:
         for family in FAMILIES:
-            if names == (family.architecture,):
+            # Qwen2ForCausalLM, Qwen2ForSequenceClassification, Qwen2Model
+            stem = family.architecture.removesuffix("ForCausalLM")
+            is_kin = (
+                is_backbone
+                and len(names) == 1
+                and names[0].startswith((f"{stem}For", f"{stem}Model"))
+            )
+            if is_kin or names == (family.architecture,):
                 return family
         expected = ", ".join(family.architecture for family in FAMILIES)
         raise fields.error("architectures", f"one of {expected}", list(names))

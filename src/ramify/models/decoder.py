@@ -25,6 +25,7 @@ class Decoder(nn.Module):
         config: of the whole model.
         shard: the part of it to hold; `self.config` then counts this part's heads. All ranks run
             each step together.
+        has_head: without one, what the model computes is its last hidden state.
     Raises:
         ConfigError: the model cannot be cut into as many parts.
     """
@@ -38,10 +39,12 @@ class Decoder(nn.Module):
         dtype: torch.dtype,
         device: torch.device,
         shard: Shard = WHOLE,
+        has_head: bool = True,
     ) -> None:
         super().__init__()
         self.config = config = shard.cut(config)
         self.shard = shard
+        self.has_head = has_head
         self.dtype = dtype
         self.device = device
         hidden_size, vocab_size = config.hidden_size, config.vocab_size
@@ -52,8 +55,8 @@ class Decoder(nn.Module):
         self.norm = frozen(torch.empty(hidden_size, dtype=dtype, device=device))
         # a tied head is the embedding itself
         begin, end = shard.tokens(vocab_size)
-        is_tied = config.is_tied
-        self.head = None if is_tied else allocate_weight(hidden_size, end - begin, dtype, device)
+        is_own = has_head and not config.is_tied
+        self.head = allocate_weight(hidden_size, end - begin, dtype, device) if is_own else None
         table = rotary_table(config.rope, config.head_dim, config.max_positions, dtype, device)
         self.register_buffer("rotary", table, persistent=False)
 
@@ -73,16 +76,37 @@ class Decoder(nn.Module):
             attend: stores keys and values and computes attention; called once per layer, in order.
             logit_rows: [n] int64, the rows whose logits are wanted, in any order; None: all.
         Returns:
-            [n, vocab_size] float32 logits.
+            [n, vocab_size] float32 logits; without a head [n, hidden_size], see `hidden`.
+        """
+        return self.logits_of(self.hidden(token_ids, positions, attend, logit_rows))
+
+    @torch.inference_mode()
+    def hidden(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        attend: AttendFn,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """Run one step up to the last norm; arguments as in `forward`.
+
+        Returns:
+            [n, hidden_size] in the decoder's dtype: what the head reads.
         """
         x = F.embedding(token_ids, self.embedding)
         cos, sin = self._rotation(positions)
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
             # past the last attention, only the wanted rows matter
-            x = layer.forward(x, cos, sin, attend, logit_rows if index == last else None)
-        x = rms_norm(x, self.norm, self.config.norm_eps)
-        return self.shard.join(x @ self.head_weight, self.config.vocab_size).float()
+            x = layer.forward(x, cos, sin, attend, rows if index == last else None)
+        return rms_norm(x, self.norm, self.config.norm_eps)
+
+    @torch.inference_mode()
+    def logits_of(self, hidden: Tensor) -> Tensor:
+        """The head on last hidden states [n, hidden_size]: [n, vocab_size] float32."""
+        if not self.has_head:
+            return hidden.float()
+        return self.shard.join(hidden @ self.head_weight, self.config.vocab_size).float()
 
     @property
     def head_weight(self) -> Tensor:

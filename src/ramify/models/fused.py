@@ -61,7 +61,7 @@ class FusedDecoder:
             _check_fp8(decoder)
         self.decoder = decoder
         self.config = decoder.config
-        self._head = DenseProduct(decoder.head_weight)
+        self._head = DenseProduct(decoder.head_weight) if decoder.has_head else None
         self._layers: list[_Layer] = []
         for layer in decoder.layers:
             assert isinstance(layer, DecoderLayer), "decoder.layers holds DecoderLayers"
@@ -77,7 +77,6 @@ class FusedDecoder:
         fp8 = sum(product.num_bytes for product in products if isinstance(product, Fp8Product))
         return fp8 + sum(weight.nbytes for weight in self.decoder.parameters())
 
-    @torch.inference_mode()
     def forward(
         self,
         token_ids: Tensor,
@@ -91,7 +90,27 @@ class FusedDecoder:
         k_scale: Tensor | None = None,
         v_scale: Tensor | None = None,
     ) -> Tensor:
-        """Run one step; nothing waits for the device.
+        """Run one step: `logits_of` what `hidden`, which has the same arguments, gives."""
+        rows = (token_ids, positions, slots)
+        pools = (k_pool, v_pool)
+        hidden = self.hidden(*rows, *pools, attend, logit_rows, k_scale=k_scale, v_scale=v_scale)
+        return self.logits_of(hidden)
+
+    @torch.inference_mode()
+    def hidden(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        k_pool: Tensor,
+        v_pool: Tensor,
+        attend: PoolAttendFn,
+        logit_rows: Tensor | None = None,
+        *,
+        k_scale: Tensor | None = None,
+        v_scale: Tensor | None = None,
+    ) -> Tensor:
+        """Run one step up to the last norm; nothing waits for the device.
 
         Args:
             token_ids: [rows] int64, each in [0, vocab_size).
@@ -103,8 +122,7 @@ class FusedDecoder:
             logit_rows: [n] int64, the rows whose logits are wanted, in any order; None: all.
             k_scale, v_scale: [layers, Hkv] float32: an fp8 pool holds k / k_scale and v / v_scale.
         Returns:
-            [n, vocab_size] logits in the decoder's dtype: a float32 copy would cost more traffic
-            than sampling, which reads them once and widens them itself.
+            [n, hidden_size] in the decoder's dtype: what the head reads.
         """
         x = F.embedding(token_ids, self.decoder.embedding)
         last = len(self._layers) - 1
@@ -117,8 +135,19 @@ class FusedDecoder:
                 # past the last attention, only the wanted rows matter
                 x, attention = x.index_select(0, logit_rows), attention.index_select(0, logit_rows)
             x = self._add_attention_and_mlp(layer, x, attention)
-        x = F.rms_norm(x, x.shape[-1:], self.decoder.norm, self.config.norm_eps)
-        return self.decoder.shard.join(self._head.of(x), self.config.vocab_size)
+        return F.rms_norm(x, x.shape[-1:], self.decoder.norm, self.config.norm_eps)
+
+    @torch.inference_mode()
+    def logits_of(self, hidden: Tensor) -> Tensor:
+        """The head on last hidden states [n, hidden_size]; without one these are the answer.
+
+        Returns:
+            [n, vocab_size] logits in the decoder's dtype: a float32 copy would cost more traffic
+            than sampling, which reads them once and widens them itself.
+        """
+        if self._head is None:
+            return hidden
+        return self.decoder.shard.join(self._head.of(hidden), self.config.vocab_size)
 
     def _project(
         self,

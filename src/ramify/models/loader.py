@@ -53,6 +53,7 @@ def load_model(
     load_format: LoadFormat = "auto",
     seed: int = 0,
     shard: Shard = WHOLE,
+    has_head: bool = True,
 ) -> Decoder:
     """Build the decoder of a Hugging Face directory, ready to run.
 
@@ -63,6 +64,7 @@ def load_model(
         load_format: "auto" and "safetensors" read the files; "dummy" draws random weights.
         seed: of the random weights.
         shard: the part of the model to load.
+        has_head: without the model's head; a classifier of a known family will do then too.
     Raises:
         ConfigError: a setting, a field, a file or a tensor is wrong; the message names it.
     """
@@ -70,10 +72,10 @@ def load_model(
         expected = f"one of {', '.join(get_args(LoadFormat))}"
         raise ConfigError(expected_got("load_format", expected, repr(load_format)))
     model_dir = Path(path)
-    config = read_config(model_dir)
+    config = read_config(model_dir, is_backbone=not has_head)
     target = resolve_device(device)
     dtype = resolve_dtype(dtype, config, target)
-    decoder = Decoder(config, dtype=dtype, device=target, shard=shard)
+    decoder = Decoder(config, dtype=dtype, device=target, shard=shard, has_head=has_head)
     if load_format == "dummy":
         fill_random(decoder, seed)
     else:

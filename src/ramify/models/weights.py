@@ -25,6 +25,9 @@ DERIVED = re.compile(
     r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)"
 )
 
+# what a decoder without a head leaves to others
+HEADS = re.compile(r"(lm_head|score)\.")
+
 
 @torch.no_grad()
 def load_weights(decoder: Decoder, model_dir: Path) -> None:
@@ -35,7 +38,7 @@ def load_weights(decoder: Decoder, model_dir: Path) -> None:
             of floating point or of the wrong shape; the message names the file and the tensor.
     """
     slots = decoder_slots(decoder)
-    shards, listing = _list_shards(model_dir)
+    shards, listing = list_shards(model_dir)
     filled: set[str] = set()
     for path, promised in shards.items():
         filled |= _load_file(path, promised, slots, decoder)
@@ -47,8 +50,11 @@ def load_weights(decoder: Decoder, model_dir: Path) -> None:
         )
 
 
-def _list_shards(model_dir: Path) -> tuple[dict[Path, set[str]], Path]:
-    """Files to read with the tensors promised in each, and the file that lists them."""
+def list_shards(model_dir: Path) -> tuple[dict[Path, set[str]], Path]:
+    """Files to read with the tensors promised in each, and the file that lists them.
+
+    Raises ConfigError.
+    """
     single = model_dir / SINGLE_FILE
     if single.is_file():
         return {single: set()}, single
@@ -84,14 +90,13 @@ def _load_file(
     path: Path, promised: set[str], slots: dict[str, Slot], decoder: Decoder
 ) -> set[str]:
     """Copy every tensor of one file; returns their names."""
-    is_tied = decoder.config.is_tied
     try:
         # tensors come onto the device as they are, which then converts them faster than the host
         with safe_open(path, framework="pt", device=_device_name(decoder.device)) as file:
             names = set(file.keys())
             for name in sorted(promised - names):
                 raise ConfigError(expected_got(str(path), f"tensor {name}", "no such tensor"))
-            wanted = {name for name in names if not _is_redundant(name, is_tied)}
+            wanted = {name for name in names if not _is_redundant(name, decoder)}
             for name in sorted(wanted):
                 if name not in slots:
                     raise ConfigError(
@@ -110,8 +115,11 @@ def _device_name(device: torch.device) -> str:
     return str(device)
 
 
-def _is_redundant(name: str, is_tied: bool) -> bool:
-    return (is_tied and name == "lm_head.weight") or DERIVED.fullmatch(name) is not None
+def _is_redundant(name: str, decoder: Decoder) -> bool:
+    if not decoder.has_head and HEADS.match(name):
+        return True
+    is_tied = decoder.config.is_tied and name == "lm_head.weight"
+    return is_tied or DERIVED.fullmatch(name) is not None
 
 
 def _fill(slot: Slot, tensor: Tensor, name: str) -> None:

@@ -78,10 +78,11 @@ def admit(waiting: Sequence[TaskView], room: int, free: int) -> list[tuple[int, 
     """Admit waiting tasks in order while rows are left and all of a task's tokens fit."""
     items = []
     for task in waiting:
-        if room <= 0 or task.pending > free:
+        needed = task.pending + task.cached
+        if room <= 0 or needed > free:
             break
         rows = min(task.rows, room)
         items.append((task.id, rows))
         room -= rows
-        free -= task.pending
+        free -= needed
     return items

@@ -22,6 +22,7 @@ class TaskView:
     request: int
     arrival: int  # order of the request's arrival; lower came first
     pending: int  # tokens to compute before logits exist; 0 = only the last row is asked again
+    cached: int = 0  # slots of the prefix cache that cannot be evicted once the task is admitted
     held: int = 0  # slots that preempting this task would free
 
     @property

@@ -39,12 +39,14 @@ from ramify.search.replay import Replay
 from ramify.search.sample import Sample
 from ramify.search.scorer import (
     PATH_PROBABILITY,
+    REWARD,
     AnyScorer,
     BatchScorer,
     Judge,
     NodeScorer,
     Scorer,
     Value,
+    with_reward,
 )
 from ramify.search.tree import LogicalNode, LogicalTree, NodeState, TreeView
 from ramify.search.tree_of_thoughts import TreeOfThoughts
@@ -72,6 +74,8 @@ __all__ = [
     "NodeScorer",
     "HttpScorer",
     "PATH_PROBABILITY",
+    "REWARD",
+    "with_reward",
     "Value",
     "RecordedTree",
     "load_recorded_trees",

@@ -73,7 +73,8 @@ class Score:
 
     `Scored` brings the log-probabilities of `labels` (single tokens) and the `top` most probable
     next tokens, of those that `structured` allows behind the node. An empty suffix asks about the
-    node itself.
+    node itself. With `reward` the engine's reward model is asked instead, and `Scored` brings its
+    value alone; without a suffix the node keeps it.
     """
 
     node: int
@@ -81,6 +82,7 @@ class Score:
     labels: Sequence[int | str] = ()
     top: int = 0
     structured: StructuredOutput | None = None
+    reward: bool = False
     tag: object = None
 
 
@@ -189,6 +191,7 @@ class Scored:
     node: int
     logprobs: tuple[float, ...] = ()
     top: tuple[tuple[int, float], ...] = ()
+    value: float | None = None
     tag: object = None
 
 

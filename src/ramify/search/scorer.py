@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from ramify.core.errors import InputError, expected_got
+from ramify.core.errors import InputError, ScorerError, expected_got
 from ramify.search.tree import TreeView
 
 
@@ -41,9 +41,14 @@ class BatchScorer(Protocol):
 
 @dataclass(frozen=True)
 class NodeScorer:
-    """Values a node by what the tree knows of it: tokens, log-probabilities, the way to it."""
+    """Values a node by what the tree knows of it: tokens, log-probabilities, the way to it.
+
+    With `reads_reward` the engine asks its reward model about every branch that ends, and tells of
+    the end only when `tree[node].reward` is there; other branches go on meanwhile.
+    """
 
     function: Callable[[TreeView, int], Value | float]
+    reads_reward: bool = False
 
 
 AnyScorer: TypeAlias = Scorer | BatchScorer | NodeScorer
@@ -100,6 +105,28 @@ PATH_PROBABILITY = NodeScorer(_path_probability)
 """The geometric mean of the probabilities of a path's tokens: what the model itself prefers."""
 
 
+def _reward(tree: TreeView, node: int) -> float:
+    reward = tree[node].reward
+    if reward is None:
+        wanted = "a value by the reward model, whose context and pool the path fits"
+        raise ScorerError(expected_got(f"reward of node {node}", wanted, None))
+    return reward
+
+
+REWARD = NodeScorer(_reward, reads_reward=True)
+"""What the engine's reward model makes of a path; `LLM.search(scorer="reward")`."""
+
+
+def with_reward(checker: Scorer) -> NodeScorer:
+    """A checker's verdict on what is solved or wrong, with the reward as the score of the rest."""
+
+    def value(tree: TreeView, node: int) -> Value:
+        (found,) = values_of(checker, tree, [node])
+        return found if found.solved or found.prune else replace(found, score=_reward(tree, node))
+
+    return NodeScorer(value, reads_reward=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judge:
     """A question the model answers about a state: `suffix` is read after it, then two labels.
@@ -119,9 +146,14 @@ class Judge:
 
     def value(self, logprobs: Sequence[float]) -> float:
         """P(positive) / (P(positive) + P(negative)); one half when both are impossible."""
-        yes, no = logprobs
-        top = max(yes, no)
-        if top == -math.inf:
-            return 0.5
-        yes, no = math.exp(yes - top), math.exp(no - top)
-        return yes / (yes + no)
+        return chance_of_first(logprobs)
+
+
+def chance_of_first(logprobs: Sequence[float]) -> float:
+    """The share of the first of two labels in their probabilities, given as natural logs."""
+    yes, no = logprobs
+    top = max(yes, no)
+    if top == -math.inf:
+        return 0.5
+    yes, no = math.exp(yes - top), math.exp(no - top)
+    return yes / (yes + no)

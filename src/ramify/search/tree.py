@@ -42,6 +42,7 @@ class LogicalNode:
     stop_reason: str | int | None = None
     score: float | None = None
     structured: StructuredOutput | None = None  # what its tokens were chosen to follow
+    reward: float | None = None  # what the reward model made of the path, if it was asked
     children: list[int] = field(default_factory=list)
     tag: object = None
 
@@ -127,6 +128,10 @@ class LogicalTree:
             nodes.append(self._nodes[at])
             at = self._nodes[at].parent
         return nodes[::-1]
+
+    def path_length(self, node: int) -> int:
+        """Tokens of the path to `node`, prompt included."""
+        return sum(len(step.token_ids) for step in self.path(node))
 
     def completion_ids(self, node: int) -> list[int]:
         """Tokens after the prompt on the path to `node`."""

@@ -32,6 +32,7 @@ class NoModel:
 
     method_in_use = "flatten"
     loop = None
+    hidden = None
 
     def __init__(self, *, num_slots: int, vocab_size: int = 8, kv_bytes_per_token: int = 1) -> None:
         self.scratch_slot = num_slots

@@ -159,6 +159,8 @@ class ScriptedRun:
                 isinstance(x, int) or len(self.model.encode(x)) == 1 for x in action.labels
             )
             _expect(single, "labels of one token each", action)
+            has_reward = self.model.reward is not None
+            _expect(has_reward or not action.reward, "a model with rewards", action)
         extra: tuple[int, ...] = ()
         if isinstance(action, Append):
             extra = self.model.encode(action.tokens)
@@ -284,6 +286,8 @@ class ScriptedRun:
         if isinstance(action, Append):
             return [(node, self._appended(action, node, path))]
         path += self.model.encode(action.suffix)
+        if action.reward:
+            return [(node, self._valued(action, path))]
         logprobs = self.model.next_logprobs(path)
         labels = [x if isinstance(x, int) else self.model.encode(x)[0] for x in action.labels]
         scored = Scored(
@@ -293,6 +297,13 @@ class ScriptedRun:
             tag=action.tag,
         )
         return [(node, scored)]
+
+    def _valued(self, action: Score, path: tuple[int, ...]) -> Scored:
+        assert self.model.reward is not None, "checked when it was asked for"
+        value = self.model.reward(path)
+        if not action.suffix:
+            self.tree[action.node].reward = value
+        return Scored(node=action.node, value=value, tag=action.tag)
 
     def _appended(self, action: Append, node: int, path: tuple[int, ...]) -> Appended:
         logprobs: tuple[TokenLogprob, ...] = ()

@@ -27,6 +27,7 @@ class ScriptedModel:
     vocab: Sequence[str]
     eos_token_ids: Sequence[int] = ()
     max_context: int | None = None
+    reward: Callable[[tuple[int, ...]], float] | None = None  # of a path, the prompt included
 
     def encode(self, tokens: Tokens) -> tuple[int, ...]:
         """Token ids of a text; ids pass through."""

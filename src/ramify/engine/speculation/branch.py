@@ -50,6 +50,8 @@ class Drafting:
         draft: proposed for the present step; None: nobody was asked.
         guess: the draft in the token tree, until the step's tokens are drawn.
         num_kept: tokens of the last guess that were accepted.
+        drawn_row: the row among the step's logits that the newest token was drawn from, where it is
+            one of the draft's.
     """
 
     path: Path
@@ -57,3 +59,4 @@ class Drafting:
     draft: DraftTree | None = None
     guess: Guess | None = None
     num_kept: int = 0
+    drawn_row: int | None = None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ramify.core.seeds import GOLDEN, MASK, MIX_A, MIX_B, mix64
+from ramify.engine.sample import COLDEST
 
 
 def gumbel_noise_on(
@@ -26,6 +27,29 @@ def gumbel_noise_on(
     bits = bits ^ _shifted(bits, 31)
     uniform = (_shifted(bits, 40).double() + 0.5) * 2.0**-24
     return (-(-uniform.log()).log()).float()
+
+
+def with_noise(
+    logits: Tensor,
+    temperatures: Sequence[float],
+    draws: Sequence[tuple[int, int]],
+    of_row: Tensor | None = None,
+) -> Tensor:
+    """Logits [rows, vocab] with temperature and noise where a draw samples; float32.
+
+    Args:
+        temperatures, draws: [n], of each draw; see `gumbel_noise_on`.
+        of_row: [rows] int64, the draw of each row; None: one for each.
+    """
+    logits = logits.float()
+    warmth = [value if value >= COLDEST else 0.0 for value in temperatures]
+    if not any(warmth):
+        return logits
+    heat = torch.tensor(warmth, device=logits.device)[:, None]
+    noise = gumbel_noise_on(logits.device, draws, logits.shape[1])
+    if of_row is not None:
+        heat, noise = heat[of_row], noise[of_row]
+    return torch.where(heat > 0, logits / heat.clamp(min=COLDEST) + noise, logits)
 
 
 def _signed(value: int) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from torch import Tensor
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import SamplingParams
@@ -39,6 +40,20 @@ class Drafter(Protocol):
 
     def learn(self, token_ids: Sequence[int]) -> None:
         """Hear of a finished path, prompt included."""
+        ...
+
+
+@runtime_checkable
+class ReadsHidden(Protocol):
+    """A drafter that guesses from the model's own last hidden states."""
+
+    def observe(self, branches: Sequence[tuple[Hashable, int]], hidden: Tensor) -> None:
+        """Hear of a step; what was heard before is out of date.
+
+        Args:
+            branches: each with the length of its path, its newest token included.
+            hidden: [n, hidden], for each branch the state that its newest token was drawn from.
+        """
         ...
 
 

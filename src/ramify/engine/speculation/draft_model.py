@@ -22,8 +22,7 @@ from ramify.core.errors import ConfigError, OutOfSlots, expected_got
 from ramify.core.speculative import SpeculativeConfig
 from ramify.engine.batch import BatchBuilder
 from ramify.engine.executor import Executor
-from ramify.engine.sample import COLDEST
-from ramify.engine.speculation.device_noise import gumbel_noise_on
+from ramify.engine.speculation.device_noise import with_noise
 from ramify.engine.speculation.draft import ROOT, DraftContext, DraftTree
 from ramify.models import Shard
 
@@ -185,16 +184,12 @@ def _best_children(
 
     Where a branch samples, the noise of its own draw goes into the logits [rows, vocab].
     """
-    warmth, of_row = [], []
-    for place, draft in enumerate(drafts):
-        temperature = draft.context.params.temperature
-        warmth.append(temperature if temperature >= COLDEST else 0.0)
-        of_row += [place] * len(draft.level)
-    logits, index = logits.float(), torch.tensor(of_row, device=logits.device)
-    if any(warmth):
-        heat = torch.tensor(warmth, device=logits.device)[index, None]
-        draws = [(d.context.seed, len(d.context.token_ids) + d.depth) for d in drafts]
-        noise = gumbel_noise_on(logits.device, draws, logits.shape[1])[index]
-        logits = torch.where(heat > 0, logits / heat.clamp(min=COLDEST) + noise, logits)
+    of_row = [place for place, draft in enumerate(drafts) for _ in draft.level]
+    logits = with_noise(
+        logits,
+        [draft.context.params.temperature for draft in drafts],
+        [(d.context.seed, len(d.context.token_ids) + d.depth) for d in drafts],
+        torch.tensor(of_row, device=logits.device),
+    )
     chances, tokens = logits.softmax(dim=-1).topk(count, dim=-1)
     return zip(tokens.tolist(), chances.tolist(), strict=True)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+
+import torch
+from torch import Tensor
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.speculative import SpeculativeConfig
 from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.decode_loop import MAX_LOOP_ROWS
 from ramify.engine.live import LiveTrees
-from ramify.engine.request import Grow, Request, Task, cursor_of
+from ramify.engine.record import Wanted
+from ramify.engine.request import Fan, Grow, Request, Task, cursor_of
 from ramify.engine.speculation.branch import Drafting, Path
-from ramify.engine.speculation.draft import DraftContext, Drafter
+from ramify.engine.speculation.draft import DraftContext, Drafter, ReadsHidden
 from ramify.engine.speculation.gain import StepCosts, smoothed
 from ramify.engine.speculation.verify import attach, discard
 from ramify.engine.structured.draft import legal_part
+from ramify.search.tree import NodeState
 
 
 class Speculator:
@@ -50,7 +55,7 @@ class Speculator:
         self._asked, self._num_draft_rows = [], 0
         for task, _ in tasks:
             if isinstance(task, Grow) and task.drafting is not None:
-                task.drafting.draft = None
+                task.drafting.draft = task.drafting.drawn_row = None
         grows = [task for task, _ in tasks if isinstance(task, Grow) and self._is_due(task)]
         rows = sum(min(rows, self._live.tokens_to_open(task)) for task, rows in tasks)
         free = min(MAX_LOOP_ROWS, self._live.cache.available) - max(rows, len(tasks))
@@ -156,6 +161,38 @@ class Speculator:
             if self._config.adaptive:
                 drafting.gain.note(kept, ratio, len(node.token_ids))
         self._asked = []
+
+    def observe(self, ready: Sequence[tuple[Task, Wanted, bool]], hidden: Tensor | None) -> None:
+        """Show the drafter the hidden states of a step, whose tokens are written down.
+
+        Args:
+            hidden: [n, hidden], behind the step's logits; None: nobody keeps them.
+        """
+        if hidden is None or not isinstance(self._drafter, ReadsHidden):
+            return
+        branches: list[tuple[Hashable, int]] = []
+        rows: list[int] = []
+        for task, wanted, is_complete in ready:
+            if is_complete and isinstance(task, Grow) and task.id in self._live.tasks:
+                drafting = task.drafting
+                drawn = None if drafting is None else drafting.drawn_row
+                branches.append(((task.request.id, task.node), cursor_of(task).length))
+                rows.append(next(iter(wanted.values())) if drawn is None else drawn)
+            elif is_complete and isinstance(task, Fan):
+                children = self._first_tokens(task)
+                branches += children
+                rows += [next(iter(wanted.values()))] * len(children)
+        self._drafter.observe(
+            branches, hidden[torch.tensor(rows, dtype=torch.long, device=hidden.device)]
+        )
+
+    @staticmethod
+    def _first_tokens(fan: Fan) -> list[tuple[Hashable, int]]:
+        """Branches below a node that have one token each, all drawn from the node's last row."""
+        tree, length = fan.request.tree, cursor_of(fan).length + 1
+        nodes = (tree[child] for child in tree[fan.node].children)
+        young = [n for n in nodes if n.state is NodeState.GROWING and len(n.token_ids) == 1]
+        return [((fan.request.id, node.id), length) for node in young]
 
     def note_cost(self, num_rows: int, seconds: float) -> None:
         """Learn how long a step took."""

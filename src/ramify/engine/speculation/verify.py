@@ -138,6 +138,8 @@ def accept(
         if task.id not in live.tasks:
             break
     drafting.num_kept = min(num_recorded, len(kept))
+    if num_recorded > 1:
+        drafting.drawn_row = guess.rows[kept[num_recorded - 2]]
     _move(live.cache, task, guess, kept[: drafting.num_kept])
     if num_recorded > drafting.num_kept:
         live.cache.append(cursor_of(task), [tokens[num_recorded - 1].token_id])
