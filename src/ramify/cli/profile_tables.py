@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
+from ramify.profile.measured import Measured
 from ramify.profile.operators.kinds import TEMPORAL, is_attention
 from ramify.profile.report import (
     ComponentReport,
-    Measured,
     Report,
     SweepPoint,
     covered_share,

@@ -17,7 +17,7 @@ import torch
 
 from ramify.core.errors import ConfigError, InputError, expected_got
 from ramify.profile.hardware import Hardware, find_hardware
-from ramify.profile.measure import MeasureSettings, failed, measure
+from ramify.profile.measure import MeasureSettings, Subject, measure
 from ramify.profile.operators.record import OpRecord
 from ramify.profile.operators.recorder import Recorder
 from ramify.profile.presets.build import build_module, fill_weights
@@ -32,6 +32,7 @@ from ramify.profile.report import (
     attention_calls,
     group_records,
 )
+from ramify.profile.summarise import failed
 
 Inputs = Mapping[str, Any] | Sequence[Any]
 
@@ -161,8 +162,17 @@ def _component(
     try:
         fill_weights(module, measured.device)
     except RuntimeError as error:  # out of memory
-        return replace(report, measured=(failed(measured, measured.attentions[0], error),))
-    return replace(report, measured=measure(prepare, recorder.modules, measured, frames))
+        kept = failed(measured.device, measured.attentions[0], measured.runs[0], error)
+        return replace(report, measured=(kept,))
+    subject = Subject(
+        name=spec.name,
+        prepare=prepare,
+        modules=recorder.modules,
+        records=recorder.records,
+        machine=machine,
+        num_frames=frames,
+    )
+    return replace(report, measured=measure(subject, measured))
 
 
 def _config(module: Any) -> Mapping[str, Any]:
@@ -185,6 +195,13 @@ def _of_object(
         if (records := recorder.within(name))
     ]
     name = type(target).__name__
+    subject = Subject(
+        name=name,
+        prepare=lambda: run,
+        modules=modules,
+        records=recorder.records,
+        machine=machine,
+    )
     return Report(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -197,7 +214,7 @@ def _of_object(
         guidance=False,
         hardware=machine,
         components=tuple(parts),
-        measured=() if measured is None else measure(lambda: run, modules, measured),
+        measured=() if measured is None else measure(subject, measured),
     )
 
 

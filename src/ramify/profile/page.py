@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from ramify.profile.measured import Measured
 from ramify.profile.operators.kinds import KINDS, is_attention
 from ramify.profile.report import (
     ComponentReport,
-    Measured,
     Report,
     covered_share,
     measurements,

@@ -14,11 +14,12 @@ import msgspec
 
 from ramify.core.errors import InputError, expected_got
 from ramify.profile.hardware import Hardware
+from ramify.profile.measured import Measured
 from ramify.profile.operators.kinds import UNKNOWN, is_attention
 from ramify.profile.operators.record import OpRecord
 from ramify.profile.roofline import fused_s, least_s
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,32 +55,6 @@ class AttentionCall:
     flops: int
     matrix_bytes: int  # of the similarity matrix, once
     flash_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class KindTime:
-    """Device time of one kind in one measured pass: median, lowest and highest of the repeats."""
-
-    kind: str
-    seconds: float
-    low_s: float
-    high_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One pass as it ran on a device, eagerly."""
-
-    device: str
-    attention: str  # flash: as torch chooses; naive: its math backend
-    repeats: int  # 0 where it failed
-    wall_s: float = 0.0  # median, not traced
-    wall_low_s: float = 0.0
-    wall_high_s: float = 0.0
-    busy_share: float = 0.0  # device time by kind, over the wall clock
-    is_launch_bound: bool = False  # a GPU that waits for the host
-    kinds: tuple[KindTime, ...] = ()
-    error: str | None = None  # why there is no measurement
 
 
 @dataclass(frozen=True, kw_only=True)

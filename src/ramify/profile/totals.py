@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ramify.profile.measured import Measured
 from ramify.profile.operators.kinds import KINDS
-from ramify.profile.report import ComponentReport, Measured, Report
+from ramify.profile.report import ComponentReport, Report
 
 
 @dataclass(frozen=True, kw_only=True)
