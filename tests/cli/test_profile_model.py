@@ -33,7 +33,8 @@ def test_the_suite_in_one_table_and_as_files(run_json, tmp_path):
     document = run_json("profile", "suite", "--preset", "llama_7b", "--output", str(tmp_path))
     (row,) = document["rows"]
     assert row["name"] == "llama_7b" and 0.5 < row["linear"] < 1 and not document["failed"]
-    assert {path.name for path in tmp_path.iterdir()} == {"llama_7b.json", "llama_7b.html"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"llama_7b.json", "llama_7b.html", "suite.json"}
 
 
 def test_what_fails_is_named_and_the_rest_of_the_suite_stays(capsys, monkeypatch):

@@ -76,9 +76,7 @@ def test_kernels_of_a_graph_are_named_by_the_pass_it_captured():
     pattern = works(gpu_trace(), 0, 1000, on_gpu=True)
     names = ["Memset", "k", "k", "k", "k", "k", "k"]
     graph = [event("cudaGraphLaunch", 1, 9, "cuda_runtime", correlation=3)]
-    graph += [
-        event(name, 100 + i, 1, "kernel", correlation=3) for i, name in enumerate(names)
-    ]
+    graph += [event(name, 100 + i, 1, "kernel", correlation=3) for i, name in enumerate(names)]
     found = replayed(works(graph, 0, 50, on_gpu=True), pattern)
     told = [work.label.kind for work in found]
     assert told[1:6] == [work.label.kind for work in pattern]

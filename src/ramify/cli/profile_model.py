@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ramify.cli.output import Output
 from ramify.cli.profile_options import ProfileModelOptions
+from ramify.cli.profile_settings import measure_settings
 from ramify.cli.profile_tables import (
     component_table,
     kind_table,
@@ -29,14 +30,13 @@ from ramify.profile.report import (
     save_report,
     unknown_ops,
 )
-from ramify.profile.roofline import ATTENTIONS
 from ramify.profile.sequence import length_trace, sweep
 
 
 def execute(options: ProfileModelOptions, out: Output) -> int:
     """Characterise, print, write. Raises InputError and ConfigError as `characterise` does."""
     sizes = parse_sizes(options.size)
-    report = _run(options, sizes, options.batch, _measuring(options))
+    report = _run(options, sizes, options.batch, measure_settings(options))
     if options.sweep:
         report = replace(report, sweep=_sweep(options, sizes))
     _say(report, out, with_trace=options.trace_lengths)
@@ -65,13 +65,6 @@ def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
             raise InputError(expected_got("size", "name=number as in side=512", repr(text)))
         sizes[name] = int(value)
     return sizes
-
-
-def _measuring(options: ProfileModelOptions) -> MeasureSettings | None:
-    if options.measure == "no":
-        return None
-    attentions = ATTENTIONS if options.measure == "both" else (options.measure,)
-    return MeasureSettings(device=options.device, attentions=attentions, repeats=options.repeats)
 
 
 def _run(

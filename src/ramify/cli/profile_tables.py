@@ -16,6 +16,7 @@ from ramify.profile.report import (
     unknown_ops,
 )
 from ramify.profile.sequence import crossover, length_histogram, length_range, similarity_bytes
+from ramify.profile.suite import SuiteRow
 from ramify.profile.totals import Total, efficiency, flash_speedup, intensity, overall, totals
 
 TERA, GIGA, MILLI = 1e12, 1e9, 1e-3
@@ -120,6 +121,37 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
             f"{point.matrix_bytes / GIGA:.3f}",
         )
     return table
+
+
+def suite_table(rows: Sequence[SuiteRow]) -> Table:
+    """A line per model of the suite."""
+    table = _table("preset", "main|params B|TFLOP|flash s|naive|conv|linear|attn|elem|cover")
+    for row in rows:
+        shares = (row.convolution, row.linear, row.attention, row.elementwise, row.covered)
+        table.add_row(
+            row.name,
+            row.main,
+            f"{row.num_params / GIGA:.3f}",
+            f"{row.flops / TERA:.4g}",
+            f"{row.flash_s:.3g}",
+            f"x{row.flash_speedup:.2f}",
+            *(f"{100 * share:.0f} %" for share in shares),
+        )
+    return table
+
+
+def measured_lines(row: SuiteRow) -> Iterator[str]:
+    """A line for each measurement of a row: the clock, and what of it is told apart."""
+    for part in row.components:
+        for measured in part.measured:
+            if measured.error is None:
+                bound = ", the GPU waits for the host" if measured.is_launch_bound else ""
+                yield (
+                    f"{row.name}, {part.name}, {measured.attention}, {measured.run}: "
+                    f"{measured.wall_s / MILLI:.2f} ms ({measured.wall_low_s / MILLI:.2f} to "
+                    f"{measured.wall_high_s / MILLI:.2f}), told apart "
+                    f"{percent(measured.busy_share + measured.gap_share)}{bound}"
+                )
 
 
 def notes(report: Report) -> Iterator[str]:

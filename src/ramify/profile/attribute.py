@@ -162,7 +162,7 @@ def _kernels(
 ) -> list[Work]:
     """What ran on the device, with the label of the interval that launched it, in order."""
     begins = [span.begin_us for _, span in labelled]
-    found = []
+    found: list[Work] = []
     for called_us, event in launches(events):
         if called_us is None or not begin_us <= called_us < end_us:
             continue

@@ -1,4 +1,4 @@
-"""The kind of an event of a trace by its name alone: operators, and kernels that a compiler made."""
+"""The kind of a trace's event by its name: operators, and kernels that a compiler made."""
 
 from __future__ import annotations
 

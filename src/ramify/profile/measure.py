@@ -6,6 +6,7 @@ runs come only the shares of the device's time. Weights are random: time does no
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -103,9 +104,15 @@ def measure(subject: Subject, settings: MeasureSettings) -> tuple[Measured, ...]
             found.append(_measure(subject, settings, run, attention))
         except Exception as error:  # whatever stops a pass, the bounds and the others stay
             found.append(failed(settings.device, attention, run, error))
-        if settings.on_gpu:
-            torch.cuda.empty_cache()
+        release(settings.device)
     return tuple(found)
+
+
+def release(device: str) -> None:
+    """Give back what nobody holds any more: modules lie in cycles, and pools keep what is free."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def _measure(

@@ -7,7 +7,7 @@ FLOPs, causal attention counts dense, and a step with guidance is a pass of twic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 
 from ramify.core.errors import ConfigError, InputError, expected_got
 from ramify.profile.hardware import Hardware, find_hardware
-from ramify.profile.measure import MeasureSettings, Subject, measure
+from ramify.profile.measure import MeasureSettings, Subject, measure, release
 from ramify.profile.operators.record import OpRecord
 from ramify.profile.operators.recorder import Recorder
 from ramify.profile.presets.build import build_module, fill_weights
@@ -114,10 +114,23 @@ def _of_preset(
         steps=steps,
         guidance=guidance,
         hardware=machine,
-        components=tuple(
-            _component(spec, names, guidance, machine, dtype, measured) for spec in parts
-        ),
+        components=tuple(_components(parts, names, guidance, machine, dtype, measured)),
     )
+
+
+def _components(
+    parts: Sequence[ComponentSpec],
+    names: Mapping[str, Any],
+    guidance: bool,
+    machine: Hardware,
+    dtype: torch.dtype,
+    measured: MeasureSettings | None,
+) -> Iterator[ComponentReport]:
+    """One after another, the weights of one freed before the next has any."""
+    for spec in parts:
+        yield _component(spec, names, guidance, machine, dtype, measured)
+        if measured is not None:
+            release(measured.device)
 
 
 def _merged(preset: Preset, sizes: Mapping[str, int]) -> dict[str, Any]:

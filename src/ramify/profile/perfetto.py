@@ -15,6 +15,7 @@ import msgspec
 
 from ramify.profile.trace import ON_DEVICE, launches
 
+
 def save_trace(
     events: Sequence[dict[str, Any]], window: tuple[float, float], path: Path, max_bytes: int
 ) -> int:
@@ -41,9 +42,7 @@ def save_trace(
     return cut
 
 
-def _inside(
-    events: Sequence[dict[str, Any]], window: tuple[float, float]
-) -> list[dict[str, Any]]:
+def _inside(events: Sequence[dict[str, Any]], window: tuple[float, float]) -> list[dict[str, Any]]:
     begin, end = window
     launched = [event for called, event in launches(events) if called and begin <= called < end]
     host = [event for event in events if event.get("cat") not in ON_DEVICE]
