@@ -132,3 +132,10 @@ class ProfileRenderOptions(JsonFlag):
 
     report: tyro.conf.Positional[Path] = field(metadata={"help": "a report.json"})
     html: Path = field(metadata={"help": "where the page goes"})
+    ncu: Path | None = field(
+        default=None,
+        metadata={"help": "a CSV of `ncu --csv --page raw`: adds cache hit rates by kind"},
+    )
+    output: Path | None = field(
+        default=None, metadata={"help": "write the report with them as JSON"}
+    )

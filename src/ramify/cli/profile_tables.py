@@ -106,6 +106,16 @@ def measured_note(measured: Measured) -> str:
     )
 
 
+def cache_table(report: Report) -> Table:
+    """Cache hit rates by kind, from Nsight Compute."""
+    table = _table("kind", "launches|L1 hits|L2 hits")
+    for row in report.cache:
+        table.add_row(
+            row.kind, str(row.launches), percent(row.l1_hit_rate), percent(row.l2_hit_rate)
+        )
+    return table
+
+
 def sweep_table(points: Sequence[SweepPoint]) -> Table:
     """One pass at each size."""
     table = _table(points[0].size, "TFLOP|flash ms|attention|of it temporal|similarity GB")

@@ -83,6 +83,16 @@ class SweepPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheRates:
+    """Hit rates of one kind's kernels, out of 1, weighted by time."""
+
+    kind: str
+    launches: int
+    l1_hit_rate: float
+    l2_hit_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """One model at one set of sizes on one machine's roofline."""
 
@@ -99,6 +109,7 @@ class Report:
     components: tuple[ComponentReport, ...]
     sweep: tuple[SweepPoint, ...] = ()
     measured: tuple[Measured, ...] = ()  # of an object in memory, all its components together
+    cache: tuple[CacheRates, ...] = ()  # where Nsight Compute's counters were read
 
     @property
     def main(self) -> ComponentReport:
