@@ -60,7 +60,7 @@ def test_the_page_is_whole_and_fetches_nothing(report):
     checker = Checker()
     checker.feed(page(report))
     assert not checker.open and not checker.fetched and "script" not in checker.counts
-    assert checker.counts["svg"] == 4  # bars, roofline, lengths, sweep
+    assert checker.counts["svg"] == 6  # bars, roofline, lengths, histogram, sweep twice
     assert checker.counts["circle"] > 3 and checker.counts["rect"] > 30
 
 
