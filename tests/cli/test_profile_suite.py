@@ -96,3 +96,13 @@ def test_bad_input(fails, tmp_path):
     (tmp_path / "rows.json").write_text("{}")
     assert "rows of a suite" in fails("profile", "suite", "--rows", str(tmp_path / "rows.json"))
     assert "hardware" in fails("profile", "suite", "--hardware", "abacus")
+
+
+def test_ramifys_own_step_is_one_more_row(run_json):
+    argv = ["profile", "suite", "--preset", "ramify_step", "--hardware", "h200"]
+    (row,) = run_json(*argv)["rows"]
+    assert row["num_params"] == pytest.approx(8.03e9, rel=0.01) and row["linear"] > 0.5
+    (row,) = run_json(*argv, "--measure", "flash", "--repeats", "2")["rows"]
+    (measured,) = row["components"][0]["measured"]
+    assert measured["error"] is None and measured["wall_s"] > 0
+    assert {kinds.LINEAR, kinds.DECODE, kinds.ELEMENTWISE} <= set(measured["seconds"])

@@ -13,6 +13,7 @@ from torch import nn
 from ramify.core.errors import InputError
 from ramify.profile import MeasureSettings, characterise
 from ramify.profile.attribute import works
+from ramify.profile.compare import compare_measured
 from ramify.profile.operators import kinds
 from ramify.profile.page import page
 from ramify.profile.report import measurements
@@ -86,6 +87,30 @@ def test_a_compiled_pass_is_attributed_and_its_modules_are_put_back(tmp_path):
     assert module._compiled_call_impl is None and module.conv._compiled_call_impl is None
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"Small-flash-eager.json.gz", "Small-flash-compiled.json.gz"}
+
+
+def test_two_runs_agree_within_their_intervals():
+    """Of three tries, as whatever else this machine does may fall into one run alone."""
+    module, x = Small(), torch.randn(2, 8, 32, 32)
+    settings = MeasureSettings(repeats=7, attentions=("flash",))
+
+    def run():
+        return characterise(module, (x,), measured=settings)
+
+    assert any(compare_measured(run(), run())[0].agree for _ in range(3))
+    slow = characterise(module, (torch.cat([x] * 16),), measured=settings)
+    assert not compare_measured(run(), slow)[0].agree
+
+
+def test_a_stock_pipeline_is_measured_unedited(stock_pipeline):
+    pipeline, inputs = stock_pipeline
+    settings = MeasureSettings(repeats=1)
+    report = characterise(pipeline, inputs, hardware="cpu", measured=settings)
+    flash, naive = report.measured
+    assert flash.error is None and naive.error is None
+    modules = {entry.module.partition(".")[0] for entry in flash.modules}
+    assert modules == {"unet", "vae"}
+    assert {kinds.CONVOLUTION, kinds.CROSS} <= {entry.kind for entry in flash.kinds}
 
 
 def test_written_out_attention_keeps_its_dtype():

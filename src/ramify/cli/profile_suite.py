@@ -14,12 +14,14 @@ from ramify.bench.pages import fill_tables
 from ramify.bench.suite_result import SuiteResult, load_suite, save_suite
 from ramify.cli.output import Output
 from ramify.cli.profile_options import ProfileSuiteOptions
+from ramify.cli.profile_own_step import own_step
 from ramify.cli.profile_settings import measure_settings
 from ramify.cli.profile_tables import measured_lines, suite_table
 from ramify.core.errors import RamifyError
 from ramify.profile.hardware import find_hardware
 from ramify.profile.measure import MeasureSettings
 from ramify.profile.model import characterise
+from ramify.profile.own_step import NAME as OWN_STEP
 from ramify.profile.page import save_page
 from ramify.profile.presets.preset import load_preset
 from ramify.profile.report import Report, save_report
@@ -84,13 +86,15 @@ def _check(todo: list[SuiteEntry], hardware: str) -> None:
     """A typing slip is found before a minute of work."""
     find_hardware(hardware)
     for entry in todo:
-        if not Path(entry.target).is_dir():
+        if entry.target != OWN_STEP and not Path(entry.target).is_dir():
             load_preset(entry.target)
 
 
 def _characterise(
     entry: SuiteEntry, options: ProfileSuiteOptions, settings: MeasureSettings | None
 ) -> Report:
+    if entry.target == OWN_STEP:
+        return own_step(options.hardware, settings)
     return characterise(
         Path(entry.target) if Path(entry.target).is_dir() else entry.target,
         hardware=options.hardware,

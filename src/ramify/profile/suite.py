@@ -1,16 +1,19 @@
 """The suite: which models are set side by side, and the row that each becomes.
 
 Analytically that is every preset. Measured it is the models that stand for those of Generative AI
-Beyond LLMs (arXiv 2312.14385), its video model at several lengths.
+Beyond LLMs (arXiv 2312.14385), its video model at several lengths. Both have Ramify's own decode
+step beside them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ramify.profile.measured import Measured
 from ramify.profile.operators.kinds import ATTENTION, CONVOLUTION, ELEMENTWISE, LINEAR
+from ramify.profile.own_step import NAME as OWN_STEP
 from ramify.profile.presets.preset import preset_names
 from ramify.profile.report import ComponentReport, Report, covered_share
 from ramify.profile.totals import flash_speedup, least_by_kind, overall, totals
@@ -20,14 +23,16 @@ from ramify.profile.totals import flash_speedup, least_by_kind, overall, totals
 class SuiteEntry:
     """A model at one set of sizes."""
 
-    target: str  # a preset or a config directory
+    target: str  # a preset, a config directory, or Ramify's own step
     sizes: dict[str, int] = field(default_factory=dict)
     only: tuple[str, ...] = ()  # components; all where none is named
 
     @property
     def label(self) -> str:
         """`modelscope frames=8`."""
-        return " ".join([self.target, *(f"{name}={size}" for name, size in self.sizes.items())])
+        return " ".join(
+            [Path(self.target).name, *(f"{name}={size}" for name, size in self.sizes.items())]
+        )
 
 
 FRAMES = (8, 32, 64)
@@ -41,6 +46,7 @@ MEASURED = (
         SuiteEntry(target="modelscope", sizes={"frames": frames}, only=("denoiser",))
         for frames in FRAMES
     ),
+    SuiteEntry(target=OWN_STEP),
 )
 
 
@@ -49,7 +55,7 @@ def entries(targets: Sequence[str], *, is_measured: bool) -> list[SuiteEntry]:
     if not targets:
         if is_measured:
             return list(MEASURED)
-        targets = preset_names()
+        targets = (*preset_names(), OWN_STEP)
     return [SuiteEntry(target=target) for target in targets]
 
 
