@@ -15,7 +15,9 @@ from ramify.cli.profile_tables import (
     length_table,
     measured_note,
     measured_table,
+    module_table,
     notes,
+    operator_table,
     sweep_table,
 )
 from ramify.core.errors import InputError, expected_got
@@ -116,6 +118,8 @@ def _say(report: Report, out: Output, *, with_trace: bool) -> None:
             continue
         out.say(measured_table(name, parts, measured))
         out.say(measured_note(measured))
+        out.say(operator_table(measured))
+        out.say(module_table(measured))
     if report.sweep:
         out.say()
         out.say(sweep_table(report.sweep))

@@ -20,6 +20,7 @@ from ramify.profile.suite import SuiteRow
 from ramify.profile.totals import Total, efficiency, flash_speedup, intensity, overall, totals
 
 TERA, GIGA, MILLI = 1e12, 1e9, 1e-3
+LONGEST = 8  # operators and modules of a measured pass that are listed
 
 
 def component_table(report: Report) -> Table:
@@ -80,7 +81,7 @@ def length_table(part: ComponentReport) -> Table:
 
 def measured_table(name: str, parts: Sequence[ComponentReport], measured: Measured) -> Table:
     """Device time of a measured pass by kind, and the part of it that is the least time."""
-    first = f"measured: {name}, {measured.attention}"
+    first = f"measured: {name}, {measured.attention}, {measured.run}"
     table = _table(first, "ms|share|lowest|highest|least over measured")
     of_least = efficiency(parts, measured)
     total = sum(entry.seconds for entry in measured.kinds)
@@ -96,13 +97,38 @@ def measured_table(name: str, parts: Sequence[ComponentReport], measured: Measur
     return table
 
 
+def operator_table(measured: Measured) -> Table:
+    """The operators that take most of a measured pass, and what part of it is the least time."""
+    table = _table("longest operators", "kind|calls|ms|share|least over measured")
+    for entry in measured.operators[:LONGEST]:
+        shapes = " ".join("x".join(map(str, shape)) for shape in entry.shapes)
+        table.add_row(
+            f"{entry.op} {shapes}",
+            entry.kind,
+            str(entry.count),
+            f"{entry.seconds / MILLI:.3f}",
+            percent(entry.seconds, measured.busy_s),
+            percent(entry.least_s, entry.seconds) if entry.least_s else "-",
+        )
+    return table
+
+
+def module_table(measured: Measured) -> Table:
+    """The modules that take most of a measured pass."""
+    table = _table("longest modules", "ms|share")
+    for entry in measured.modules[:LONGEST]:
+        share = percent(entry.seconds, measured.busy_s)
+        table.add_row(entry.module, f"{entry.seconds / MILLI:.3f}", share)
+    return table
+
+
 def measured_note(measured: Measured) -> str:
     """The clock's word on a measured pass."""
     bound = "; the GPU waits for the host" if measured.is_launch_bound else ""
     return (
         f"{measured.wall_s / MILLI:.2f} ms by the clock ({measured.wall_low_s / MILLI:.2f} to "
         f"{measured.wall_high_s / MILLI:.2f}, {measured.repeats} runs) on {measured.device}, "
-        f"{percent(measured.busy_share)} of it by kind{bound}"
+        f"{percent(measured.attributed_share)} of it told apart{bound}"
     )
 
 

@@ -30,6 +30,9 @@ from ramify.profile.trace import Trace, trace_passes
 
 WARM_UPS = 2
 
+PASSES_AT_ONCE = 4
+"""Passes of a GPU that are timed together, as a loop of denoising steps waits for none of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureSettings:
@@ -137,16 +140,17 @@ def _measure(
 
 
 def _clock(prepare: Callable[[], Run], repeats: int, on_gpu: bool) -> list[float]:
-    """Seconds of each run, in order."""
-    seconds = []
+    """Seconds of a pass in each repeat, in order."""
+    seconds, at_once = [], PASSES_AT_ONCE if on_gpu else 1
     for index in range(WARM_UPS + repeats):
-        run = prepare()
+        passes = [prepare() for _ in range(at_once)]
         _wait(on_gpu)
         begin = perf_counter()
-        run()
+        for run in passes:
+            run()
         _wait(on_gpu)
         if index >= WARM_UPS:
-            seconds.append(perf_counter() - begin)
+            seconds.append((perf_counter() - begin) / at_once)
     return seconds
 
 
