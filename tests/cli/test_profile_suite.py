@@ -93,6 +93,7 @@ def test_bad_input(fails, tmp_path):
     assert "graphs on cuda only" in fails(
         "profile", "suite", "--preset", "llama_7b", "--measure", "flash", "--run", "graphs"
     )
+    assert "cuda, or --preset" in fails("profile", "suite", "--measure", "both")
     (tmp_path / "rows.json").write_text("{}")
     assert "rows of a suite" in fails("profile", "suite", "--rows", str(tmp_path / "rows.json"))
     assert "hardware" in fails("profile", "suite", "--hardware", "abacus")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -17,7 +18,7 @@ from ramify.cli.profile_options import ProfileSuiteOptions
 from ramify.cli.profile_own_step import own_step
 from ramify.cli.profile_settings import measure_settings
 from ramify.cli.profile_tables import measured_lines, suite_table
-from ramify.core.errors import RamifyError
+from ramify.core.errors import InputError, RamifyError, expected_got
 from ramify.profile.hardware import find_hardware
 from ramify.profile.measure import MeasureSettings
 from ramify.profile.model import characterise
@@ -48,38 +49,36 @@ def execute(options: ProfileSuiteOptions, out: Output) -> int:
 
 
 def _run(options: ProfileSuiteOptions, out: Output) -> SuiteResult:
-    on_gpu = options.device.startswith("cuda")
-    settings = measure_settings(options, ("eager", "graphs") if on_gpu else ("eager",))
+    settings = _settings(options)
     todo = entries(options.preset, is_measured=settings is not None)
     _check(todo, options.hardware)
-    rows: list[SuiteRow] = []
-    failed: dict[str, str] = {}
+    stamp = environment(options.commit)
+    result = SuiteResult(hardware=options.hardware, rows=(), failed={}, environment=stamp)
     for entry in track(todo, console=out.console, transient=True, disable=not out.is_live):
         begin = perf_counter()
         try:
             report = _characterise(entry, options, settings)
-        except RamifyError as error:
-            failed[entry.label] = str(error)
+        except (RamifyError, RuntimeError) as error:
+            result.failed[entry.label] = str(error)
             out.warn(f"{entry.label}: {error}")
             continue
-        rows.append(suite_row(report, entry.label, perf_counter() - begin))
-        failed |= _report_measured(rows[-1], out)
+        row = suite_row(report, entry.label, perf_counter() - begin)
+        result = replace(result, rows=(*result.rows, row))
+        result.failed.update(_report_measured(row, out))
         if options.output is not None:
             _save(report, options.output, entry.label)
             # what is there stays, should a later one take the process with it
-            save_suite(_result(options, rows, failed), options.output / "suite.json")
-    return _result(options, rows, failed)
+            save_suite(result, options.output / "suite.json")
+    return result
 
 
-def _result(
-    options: ProfileSuiteOptions, rows: list[SuiteRow], failed: dict[str, str]
-) -> SuiteResult:
-    return SuiteResult(
-        hardware=options.hardware,
-        rows=tuple(rows),
-        failed=dict(failed),
-        environment=environment(options.commit),
-    )
+def _settings(options: ProfileSuiteOptions) -> MeasureSettings | None:
+    on_gpu = options.device.startswith("cuda")
+    settings = measure_settings(options, ("eager", "graphs") if on_gpu else ("eager",))
+    if settings is not None and not on_gpu and not options.preset:
+        wanted = "cuda, or --preset with small ones, as billions of parameters take a CPU hours"
+        raise InputError(expected_got("device", wanted, options.device))
+    return settings
 
 
 def _check(todo: list[SuiteEntry], hardware: str) -> None:
@@ -109,6 +108,8 @@ def _report_measured(row: SuiteRow, out: Output) -> dict[str, str]:
     """Say what was measured; what could not be, by name."""
     for line in measured_lines(row):
         out.say(line)
+    if row.components[0].measured:
+        out.say(f"{row.name}: {row.measured_in_s:.1f} s in all")
     return dict(_errors(row, out))
 
 
