@@ -34,6 +34,13 @@ PASSES_AT_ONCE = 4
 """Passes of a GPU that are timed together, as a loop of denoising steps waits for none of them."""
 
 
+MOST_TRACED = 3
+"""Traced passes: shares of a device's time are steadier than times, and traces are slow to read."""
+
+Patterns = dict[Attention, list[Work]]
+"""An eager pass as it was traced, for each kind of attention."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasureSettings:
     """How passes are measured."""
@@ -41,7 +48,7 @@ class MeasureSettings:
     device: str = "cpu"  # or cuda
     attentions: tuple[Attention, ...] = ATTENTIONS
     runs: tuple[RunMode, ...] = ("eager",)
-    repeats: int = 5  # timed runs, and traced ones
+    repeats: int = 5  # timed runs; traced are a few of them
     trace: Path | None = None  # a directory for a traced pass of each, for Perfetto
     trace_megabytes: float = 50.0  # of each at most, before it is packed
 
@@ -102,9 +109,10 @@ def measure(subject: Subject, settings: MeasureSettings) -> tuple[Measured, ...]
     and the others go on.
     """
     found = []
+    patterns: Patterns = {}
     for run, attention in product(settings.runs, settings.attentions):
         try:
-            found.append(_measure(subject, settings, run, attention))
+            found.append(_measure(subject, settings, run, attention, patterns))
         except Exception as error:  # whatever stops a pass, the bounds and the others stay
             found.append(failed(settings.device, attention, run, error))
         release(settings.device)
@@ -119,24 +127,36 @@ def release(device: str) -> None:
 
 
 def _measure(
-    subject: Subject, settings: MeasureSettings, mode: RunMode, attention: Attention
+    subject: Subject,
+    settings: MeasureSettings,
+    mode: RunMode,
+    attention: Attention,
+    patterns: Patterns,
 ) -> Measured:
     with attention_kernels(attention), torch.inference_mode():
         with running(mode, subject.prepare, subject.modules) as prepare:
             walls = _clock(prepare, settings.repeats, settings.on_gpu)
             # a compiled pass holds no place for marks, and a replay calls no module
             marking = subject.recorder().marking if mode == "eager" else nullcontext
-            trace = trace_passes(prepare, marking, settings.repeats, on_gpu=settings.on_gpu)
+            traced_repeats = min(settings.repeats, MOST_TRACED)
+            trace = trace_passes(prepare, marking, traced_repeats, on_gpu=settings.on_gpu)
         traced = _works(subject, settings, trace)
-        if mode == "graphs":
-            marking = subject.recorder().marking
-            eager = trace_passes(subject.prepare, marking, 1, on_gpu=settings.on_gpu)
-            (pattern,) = _works(subject, settings, eager)
+        if mode == "eager":
+            patterns[attention] = traced[-1]
+        elif mode == "graphs":
+            pattern = patterns.get(attention) or _eager_pattern(subject, settings)
             traced = [replayed(run, pattern) for run in traced]
     if settings.trace is not None:
         _save(trace, settings, f"{subject.name}-{attention}-{mode}")
     fields = summarise(walls, traced, subject.least(attention), on_gpu=settings.on_gpu)
     return Measured(device=settings.device, attention=attention, run=mode, **fields)
+
+
+def _eager_pattern(subject: Subject, settings: MeasureSettings) -> list[Work]:
+    """A traced pass, which a graph's kernels take their labels from."""
+    marking = subject.recorder().marking
+    trace = trace_passes(subject.prepare, marking, 1, on_gpu=settings.on_gpu)
+    return _works(subject, settings, trace)[0]
 
 
 def _clock(prepare: Callable[[], Run], repeats: int, on_gpu: bool) -> list[float]:
