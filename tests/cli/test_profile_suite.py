@@ -79,8 +79,12 @@ def test_out_of_memory_costs_one_row_and_is_said(models, capsys, monkeypatch, tm
         return filled(module, device)
 
     monkeypatch.setattr(model, "fill_weights", fill)
+    traces = tmp_path / "traces"
     argv = ["profile", "suite", "--preset", models[0], models[2], "--measure", "flash"]
-    assert main([*argv, "--repeats", "1", "--output", str(tmp_path)]) == 1
+    argv += ["--repeats", "1", "--output", str(tmp_path), "--trace", str(traces)]
+    assert main(argv) == 1
+    assert [path.name for path in traces.iterdir()] == ["llama"]
+    assert (traces / "llama" / "decode-flash-eager.json.gz").stat().st_size < 50e6
     captured = capsys.readouterr()
     assert "denoiser, flash, eager: CUDA out of memory" in captured.err
     assert "llama, decode, flash, eager: " in captured.out and "told apart" in captured.out

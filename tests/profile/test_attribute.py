@@ -72,15 +72,22 @@ def test_kernels_belong_to_their_launch():
     assert [work.label.module for work in found] == ["unet", "unet.mid", "unet.mid", "unet", ""]
 
 
-def test_kernels_of_a_graph_are_named_by_the_pass_it_captured():
+def graph_trace(names):
+    launch = event("cudaGraphLaunch", 1, 9, "cuda_runtime", correlation=3)
+    ran = [event(name, 100 + i, 1, "kernel", correlation=3) for i, name in enumerate(names)]
+    return works([launch, *ran], 0, 50, on_gpu=True)
+
+
+def test_kernels_of_a_graph_are_those_of_the_pass_it_captured():
     pattern = works(gpu_trace(), 0, 1000, on_gpu=True)
-    names = ["Memset", "k", "k", "k", "k", "k", "k"]
-    graph = [event("cudaGraphLaunch", 1, 9, "cuda_runtime", correlation=3)]
-    graph += [event(name, 100 + i, 1, "kernel", correlation=3) for i, name in enumerate(names)]
-    found = replayed(works(graph, 0, 50, on_gpu=True), pattern)
-    told = [work.label.kind for work in found]
-    assert told[1:6] == [work.label.kind for work in pattern]
-    assert told[0] == told[6] == kinds.ELEMENTWISE  # one it had not, and one too many
+    kinds_of = [work.label.kind for work in pattern]
+    same = replayed(graph_trace(["k", "k", "another algorithm", "k", "k"]), pattern)
+    assert [work.label.kind for work in same] == kinds_of
+    assert [work.call for work in same] == [work.call for work in pattern]
+    # one that the pass had not and one too many: names and their order tell
+    longer = replayed(graph_trace(["nvjet_tst", *"kkkkkk"]), pattern)
+    expected = [kinds.LINEAR, *kinds_of, kinds.ELEMENTWISE]
+    assert [work.label.kind for work in longer] == expected
 
 
 def test_attention_without_a_range_is_known_by_its_shapes():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ramify.profile.event_kinds import fused_kind, kind_of_event
+from ramify.profile.event_kinds import fused_kind, kind_of_event, kind_of_kernel
 from ramify.profile.operators import kinds
 
 
@@ -31,3 +31,20 @@ def test_operators():
 )
 def test_compiled_kernels(name, kind):
     assert fused_kind(name) == kind == kind_of_event(name)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("nvjet_tst_64x8_64x16_4x1_v_bz_TNT", kinds.LINEAR),
+        ("void cublasLt::splitKreduce_kernel<32, 16, int, float>", kinds.LINEAR),
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc", kinds.CONVOLUTION),
+        ("void cudnn::ops::nchwToNhwcKernel<__nv_bfloat16>", kinds.CONVOLUTION),
+        ("void flash::flash_fwd_kernel<Traits<64, 128>>", kinds.SPATIAL),
+        ("triton_red_fused_native_group_norm_silu_12", kinds.GROUP_NORM),
+        ("void at::native::vectorized_elementwise_kernel<4, Add>", kinds.ELEMENTWISE),
+        ("Memcpy DtoD (Device -> Device)", kinds.ELEMENTWISE),
+    ],
+)
+def test_kernels_that_nobody_launched(kernel, kind):
+    assert kind_of_kernel(kernel) == kind

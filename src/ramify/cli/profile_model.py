@@ -119,7 +119,8 @@ def _say(report: Report, out: Output, *, with_trace: bool) -> None:
         out.say(measured_table(name, parts, measured))
         out.say(measured_note(measured))
         out.say(operator_table(measured))
-        out.say(module_table(measured))
+        if measured.modules:
+            out.say(module_table(measured))
     if report.sweep:
         out.say()
         out.say(sweep_table(report.sweep))

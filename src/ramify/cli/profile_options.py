@@ -11,7 +11,7 @@ import tyro
 from ramify.cli.bench_options import DUMMY
 from ramify.cli.flags import BenchEngineFlags, JsonFlag
 
-RunMode = Literal["eager", "graphs", "compiled"]
+RunMode = Literal["eager", "graphs", "compiled"]  # those of profile.runs, which loads torch
 
 
 @dataclass(frozen=True, kw_only=True)

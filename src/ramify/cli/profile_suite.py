@@ -92,6 +92,8 @@ def _check(todo: list[SuiteEntry], hardware: str) -> None:
 def _characterise(
     entry: SuiteEntry, options: ProfileSuiteOptions, settings: MeasureSettings | None
 ) -> Report:
+    if settings is not None and settings.trace is not None:
+        settings = replace(settings, trace=settings.trace / _stem(entry.label))
     if entry.target == OWN_STEP:
         return own_step(options.hardware, settings)
     return characterise(
@@ -123,6 +125,9 @@ def _errors(row: SuiteRow, out: Output) -> Iterator[tuple[str, str]]:
 
 
 def _save(report: Report, folder: Path, label: str) -> None:
-    stem = Path(label).name.replace(" ", "-")
-    save_report(report, folder / f"{stem}.json")
-    save_page(report, folder / f"{stem}.html")
+    save_report(report, folder / f"{_stem(label)}.json")
+    save_page(report, folder / f"{_stem(label)}.html")
+
+
+def _stem(label: str) -> str:
+    return label.replace(" ", "-")

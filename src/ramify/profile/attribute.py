@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ramify.profile.event_kinds import fused_kind, kind_of_event
+from ramify.profile.event_kinds import kind_of_event, kind_of_kernel
 from ramify.profile.operators.attention import SDPA
-from ramify.profile.operators.kinds import ELEMENTWISE, SPATIAL
+from ramify.profile.operators.kinds import SPATIAL
 from ramify.profile.operators.recorder import ATTENTION_MARK, MODULE_MARK
 from ramify.profile.trace import Span, launches, outermost
 
@@ -59,8 +59,7 @@ def works(
 ) -> list[Work]:
     """What ran within a window of a trace, in order of begin.
 
-    Kernels that no known operator launched go by their names, which compilers make of operators;
-    other names count as elementwise work and copies, which they nearly always are.
+    Kernels that no known operator launched go by their names, see `kind_of_kernel`.
 
     Args:
         events: complete events of a trace, as torch.profiler exports them with shapes.
@@ -76,22 +75,26 @@ def works(
 def replayed(found: Sequence[Work], pattern: Sequence[Work]) -> list[Work]:
     """Kernels of a CUDA graph with the labels of the pass that was captured.
 
-    A graph launches without the host, so only names and their order tell: the n-th kernel of a
-    name is the n-th of that name in the pass. Others keep what their names say.
+    A graph launches without the host, so only order and names tell. Of as many kernels the n-th is
+    the n-th of the pass, whatever a library has put in its place. Where some are missing or more,
+    the n-th of a name is the n-th of that name, and others keep what their names say.
     """
-    known: dict[str, list[Work]] = defaultdict(list)
+    if len(found) == len(pattern):
+        return [_relabelled(work, known) for work, known in zip(found, pattern, strict=True)]
+    named: dict[str, list[Work]] = defaultdict(list)
     for work in pattern:
-        known[work.span.name].append(work)
+        named[work.span.name].append(work)
     seen: Counter[str] = Counter()
-    named = []
+    relabelled = []
     for work in found:
-        same, index = known.get(work.span.name, []), seen[work.span.name]
+        same, index = named[work.span.name], seen[work.span.name]
         seen[work.span.name] += 1
-        if index < len(same):
-            named.append(replace(work, label=same[index].label, call=same[index].call))
-        else:
-            named.append(work)
-    return named
+        relabelled.append(_relabelled(work, same[index]) if index < len(same) else work)
+    return relabelled
+
+
+def _relabelled(work: Work, known: Work) -> Work:
+    return replace(work, label=known.label, call=known.call)
 
 
 def _labelled(events: Events, attention_kinds: AttentionKinds) -> list[tuple[Label, Span]]:
@@ -181,4 +184,4 @@ def _kernel(event: dict[str, Any], label: Label, call: int) -> Work:
 
 
 def _unlaunched(kernel: str) -> Label:
-    return Label(fused_kind(kernel) or ELEMENTWISE, kernel)
+    return Label(kind_of_kernel(kernel), kernel)

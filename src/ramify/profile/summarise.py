@@ -83,11 +83,16 @@ def _operators(timed: Repeats, least: Least) -> tuple[OperatorTime, ...]:
             kind=kind,
             shapes=shapes,
             count=calls[op, kind, shapes],
-            least_s=calls[op, kind, shapes] * least.get((op, shapes), 0.0),
+            least_s=calls[op, kind, shapes] * _least_of(least, op, shapes),
             **times,
         )
         for (op, kind, shapes), (_, times) in _longest_first(found)
     )
+
+
+def _least_of(least: Least, op: str, shapes: Shapes) -> float:
+    """Compiled code hands an operator the tensor of its result too, after those it reads."""
+    return least.get((op, shapes)) or least.get((op, shapes[:-1])) or 0.0
 
 
 def _calls(timed: Repeats) -> Counter[tuple[str, str, Shapes]]:
