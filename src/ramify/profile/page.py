@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from ramify.profile.operators.kinds import CONVOLUTION, KINDS, LINEAR, is_attention
+from ramify.profile.operators.kinds import (
+    CONVOLUTION,
+    KINDS,
+    LINEAR,
+    SPATIAL,
+    TEMPORAL,
+    is_attention,
+)
 from ramify.profile.page_measured import measured_sections
 from ramify.profile.page_style import STYLE, bar_legend, cards, share, table
 from ramify.profile.report import Report, covered_share, measurements, unknown_ops
@@ -178,10 +185,15 @@ def _histogram(report: Report) -> str:
 def _video(report: Report) -> str:
     found = spatial_temporal(report.main)
     names = ("spatial", "temporal")
-    pairs = {
+    pairs: dict[str, tuple[float, float]] = {
         "FLOPs": (found.spatial_flops, found.temporal_flops),
         "least time, flash": (found.spatial_s, found.temporal_s),
     }
+    for _, parts, measured in measurements(report):
+        if parts == [report.main] and measured.error is None:
+            seconds = {entry.kind: entry.seconds for entry in measured.kinds}
+            pair = (seconds.get(SPATIAL, 0.0), seconds.get(TEMPORAL, 0.0))
+            pairs[f"{measured.run}, {measured.attention}"] = pair
     shares = {
         label: tuple(value / (sum(pair) or 1) for value in pair) for label, pair in pairs.items()
     }
