@@ -10,17 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from ramify.core.errors import InputError
+from ramify.core.errors import ConfigError, InputError
 from ramify.profile import MeasureSettings, characterise
 from ramify.profile.attribute import works
 from ramify.profile.compare import compare_measured
+from ramify.profile.hardware import HARDWARE
+from ramify.profile.measure import Subject, _works
 from ramify.profile.operators import kinds
 from ramify.profile.page import page
 from ramify.profile.report import measurements
 from ramify.profile.runs import attention_kernels
 from ramify.profile.timeline import own_times
 from ramify.profile.totals import efficiency
-from ramify.profile.trace import trace_passes
+from ramify.profile.trace import Trace, trace_passes
 
 
 class Small(nn.Module):
@@ -151,6 +153,14 @@ def test_running_out_of_memory_keeps_what_there_is():
     errors = [found.error for _, _, found in measurements(report)]
     assert errors == ["tried to allocate too much"] * 2
     assert "tried to allocate too much" in page(report)
+
+
+def test_a_profiler_that_saw_nothing_is_said():
+    trace = Trace(events=[], windows=[(0.0, 1.0)])
+    with pytest.raises(ConfigError, match="in every traced pass"):
+        _works(subject=Subject(name="m", prepare=lambda: print, modules={}, records=(),
+                               machine=HARDWARE["cpu"]),
+               settings=MeasureSettings(), trace=trace)  # fmt: skip
 
 
 def test_what_is_refused():

@@ -16,7 +16,7 @@ from time import perf_counter
 
 import torch
 
-from ramify.core.errors import InputError, expected_got
+from ramify.core.errors import ConfigError, InputError, expected_got
 from ramify.profile.attribute import AttentionKinds, Shapes, Work, replayed, works
 from ramify.profile.hardware import Hardware
 from ramify.profile.measured import Measured
@@ -149,6 +149,8 @@ def _measure(
     if settings.trace is not None:
         _save(trace, settings, f"{subject.name}-{attention}-{mode}")
     fields = summarise(walls, traced, subject.least(attention), on_gpu=settings.on_gpu)
+    if mode == "graphs":  # one launch for all kernels, whatever the GPU does with its time
+        fields["is_launch_bound"] = False
     return Measured(device=settings.device, attention=attention, run=mode, **fields)
 
 
@@ -175,12 +177,16 @@ def _clock(prepare: Callable[[], Run], repeats: int, on_gpu: bool) -> list[float
 
 
 def _works(subject: Subject, settings: MeasureSettings, trace: Trace) -> list[list[Work]]:
-    """What ran in each traced pass."""
+    """What ran in each traced pass. Raises ConfigError where the profiler saw nothing run."""
     kinds = subject.attention_kinds()
-    return [
+    found = [
         works(trace.events, begin, end, on_gpu=settings.on_gpu, attention_kinds=kinds)
         for begin, end in trace.windows
     ]
+    if not all(found):
+        wanted = "work of the device in every traced pass"
+        raise ConfigError(expected_got("profiler", wanted, [len(run) for run in found]))
+    return found
 
 
 def _save(trace: Trace, settings: MeasureSettings, name: str) -> None:
