@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ramify.cli.main import main
+from ramify.profile import component
 from ramify.profile.operators import kinds
 
 UNET = {
@@ -71,14 +72,12 @@ def test_measured_rows_and_the_page_made_of_them(models, run_json, tmp_path):
 
 
 def test_out_of_memory_costs_one_row_and_is_said(models, capsys, monkeypatch, tmp_path):
-    from ramify.profile import model
-
-    def fill(module, device, filled=model.fill_weights):
+    def fill(module, device, filled=component.fill_weights):
         if type(module).__name__ == "UNet2DConditionModel":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 40 GiB")
         return filled(module, device)
 
-    monkeypatch.setattr(model, "fill_weights", fill)
+    monkeypatch.setattr(component, "fill_weights", fill)
     traces = tmp_path / "traces"
     argv = ["profile", "suite", "--preset", models[0], models[2], "--measure", "flash"]
     argv += ["--repeats", "1", "--output", str(tmp_path), "--trace", str(traces)]
