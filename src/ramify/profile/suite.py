@@ -51,12 +51,20 @@ MEASURED = (
 
 
 def entries(targets: Sequence[str], *, is_measured: bool) -> list[SuiteEntry]:
-    """What the suite runs: what is named, or else all, or what is worth measuring."""
+    """What the suite runs: what is named, or else all, or what is worth measuring.
+
+    A model that is measured at several sizes comes at all of them.
+    """
+    if not is_measured:
+        return [SuiteEntry(target=target) for target in targets or (*preset_names(), OWN_STEP)]
     if not targets:
-        if is_measured:
-            return list(MEASURED)
-        targets = (*preset_names(), OWN_STEP)
-    return [SuiteEntry(target=target) for target in targets]
+        return list(MEASURED)
+    return [entry for target in targets for entry in _measured_entries(target)]
+
+
+def _measured_entries(target: str) -> list[SuiteEntry]:
+    known = [entry for entry in MEASURED if entry.target == target]
+    return known or [SuiteEntry(target=target)]
 
 
 @dataclass(frozen=True, kw_only=True)
