@@ -23,8 +23,11 @@ def test_llama_reads_a_prompt_and_then_its_weights_once_a_token():
     assert prefill.num_params == params == num_params(report)
     products = 2 * 32 * (4 * 4096**2 + 3 * 4096 * 11008)
     head = 2 * 32000 * 4096
-    assert flops_of(prefill) == 1000 * (products + head) + 32 * 4 * 1000**2 * 4096
-    assert flops_of(decode) == products + head + 32 * 4 * 1051 * 4096
+    # some versions of transformers make the angles of RoPE in a product too
+    angles = 2 * 1000 * 64
+    expected = 1000 * (products + head) + 32 * 4 * 1000**2 * 4096
+    assert flops_of(prefill) - expected in (0, angles)
+    assert flops_of(decode) - (products + head + 32 * 4 * 1051 * 4096) in (0, angles / 1000)
     assert (prefill.calls, decode.calls) == (1, 100)
     assert {call.kind for call in prefill.attention} == {kinds.PREFILL}
     assert {call.kind for call in decode.attention} == {kinds.DECODE}
