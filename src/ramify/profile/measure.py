@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -123,7 +123,8 @@ def release(device: str) -> None:
     """Give back what nobody holds any more: modules lie in cycles, and pools keep what is free."""
     gc.collect()
     if device.startswith("cuda"):
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # an error before may have left the device unusable
+            torch.cuda.empty_cache()
 
 
 def _measure(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from ramify.profile import MeasureSettings, model
 from ramify.profile.model import characterise
+from ramify.profile.presets.build import fill_weights
+from ramify.profile.presets.inputs import make_inputs
 from ramify.profile.presets.preset import load_preset
 from ramify.profile.report import measurements
 from ramify.profile.suite import MEASURED
@@ -82,3 +85,11 @@ def test_it_runs_for_real(name, monkeypatch):
         assert measured.error is None, f"{part_name}: {measured.error}"
         recorded = {group.kind for group in part.groups if group.flops}
         assert recorded <= {entry.kind for entry in measured.kinds}
+
+
+def test_weights_and_inputs_do_not_touch_torchs_own_random_numbers():
+    state = torch.random.get_rng_state()
+    module = fill_weights(torch.nn.Linear(4, 4, device="meta"), "cpu")
+    make_inputs({"x": [2, 4], "ids": {"shape": [3], "dtype": "int64"}}, {}, module, torch.float32)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert 0 < module.weight.std() < 0.1
