@@ -33,7 +33,8 @@ def test_the_suite_in_one_table_and_as_files(run_json, tmp_path):
     document = run_json("profile", "suite", "--preset", "llama_7b", "--output", str(tmp_path))
     (row,) = document["rows"]
     assert row["name"] == "llama_7b" and 0.5 < row["linear"] < 1 and not document["failed"]
-    assert {path.name for path in tmp_path.iterdir()} == {"llama_7b.json", "llama_7b.html"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"llama_7b.json", "llama_7b.html", "suite.json"}
 
 
 def test_what_fails_is_named_and_the_rest_of_the_suite_stays(capsys, monkeypatch):
@@ -63,3 +64,14 @@ def test_measured_on_this_machine(capsys, bytes_model):
     printed = capsys.readouterr().out
     assert "measured: prefill, flash" in printed and "measured: prefill, naive" in printed
     assert "by the clock" in printed and "decode" not in printed
+    assert "longest operators" in printed and "aten.mm" in printed
+    assert "longest modules" in printed and "prefill.model" in printed
+
+
+def test_counters_of_nsight_compute_are_refused_without_kernels(capsys, fails, tmp_path):
+    report, counters = str(tmp_path / "report.json"), tmp_path / "ncu.csv"
+    assert main(["profile", "model", "llama_7b", *SMALL, "--output", report]) == 0
+    page = ["--html", str(tmp_path / "page.html"), "--ncu", str(counters)]
+    counters.write_text("==ERROR== ERR_NVGPUCTRPERM")
+    capsys.readouterr()
+    assert "ncu --csv" in fails("profile", "render", report, *page)

@@ -1,49 +1,100 @@
-"""Traces by hand: a CPU's intervals, and a GPU's kernels that run long after their launch."""
+"""Traces by hand: a CPU's intervals, a GPU's kernels that run long after their launch, graphs."""
 
 from __future__ import annotations
 
-import pytest
-
-from ramify.profile.attribute import ATTENTION_RANGE, kind_of_event, seconds_by_kind
+from ramify.profile.attribute import replayed, works
 from ramify.profile.operators import kinds
+from ramify.profile.operators.recorder import ATTENTION_MARK, MODULE_MARK
+
+Q, K = [2, 8, 64, 40], [2, 8, 77, 40]
 
 
 def event(name, begin, duration, category="cpu_op", **args):
     return {"ph": "X", "cat": category, "name": name, "ts": begin, "dur": duration, "args": args}
 
 
+def mark(name, begin, duration):
+    return event(name, begin, duration, "user_annotation")
+
+
 def host():
     return [
+        mark(MODULE_MARK + "unet", 0, 500),
+        mark(MODULE_MARK + "unet.mid", 190, 120),
         event("aten::linear", 0, 100),
-        event("aten::addmm", 10, 60),
+        event("aten::addmm", 10, 60, **{"Input Dims": [[24], [20, 8], [8, 24], [], []]}),
         event("aten::copy_", 20, 10),  # inside a product: part of it
-        event(ATTENTION_RANGE + kinds.CROSS, 200, 100, "user_annotation"),
+        mark(f"{ATTENTION_MARK}{kinds.CROSS} of {[Q, K, K]}", 200, 100),
         event("aten::bmm", 210, 40),  # inside attention: part of it
-        event("aten::silu", 400, 30),
+        event("aten::cat", 400, 30, **{"Input Dims": [[[3, 4], [3, 5]], []]}),
         event("aten::view", 440, 5),
         event("aten::mm", 2000, 50),  # outside the window
     ]
 
 
+def told(found):
+    return [(work.label.kind, work.label.module, work.span.duration_us) for work in found]
+
+
 def test_the_outermost_known_interval_counts_on_a_cpu():
-    seconds = seconds_by_kind(host(), 0, 1000, on_gpu=False)
-    expected = {kinds.LINEAR: 60e-6, kinds.CROSS: 100e-6, kinds.ELEMENTWISE: 30e-6}
-    assert seconds == pytest.approx(expected)
+    found = works(host(), 0, 1000, on_gpu=False)
+    assert told(found) == [
+        (kinds.LINEAR, "unet", 60),
+        (kinds.CROSS, "unet.mid", 100),
+        (kinds.ELEMENTWISE, "unet", 30),
+    ]
+    shapes = [work.label.shapes for work in found]
+    assert shapes == [
+        ((24,), (20, 8), (8, 24)),
+        (tuple(Q), tuple(K), tuple(K)),
+        ((3, 4), (3, 5)),
+    ]
+    assert [work.label.op for work in found][::2] == ["aten.addmm", "aten.cat"]
 
 
-def test_kernels_belong_to_their_launch_and_share_no_moment():
+def gpu_trace():
     launched = {1: 30, 2: 220, 3: 230, 4: 405, 5: 990, 6: 2010}
     calls = [event("launch", at, 2, "cuda_runtime", correlation=n) for n, at in launched.items()]
     ran = {1: (500, 100), 2: (600, 50), 3: (620, 80), 4: (700, 10), 5: (1200, 7), 6: (2100, 9)}
-    kernels = [event("k", at, us, "kernel", correlation=n) for n, (at, us) in ran.items()]
-    seconds = seconds_by_kind([*host(), *calls, *kernels], 0, 1000, on_gpu=True)
-    expected = {kinds.LINEAR: 100e-6, kinds.CROSS: 100e-6, kinds.ELEMENTWISE: 17e-6}
-    assert seconds == pytest.approx(expected)
+    kernels = [
+        event("k", at, us, "kernel", correlation=n, grid=[n, 1, 1], block=[128, 1, 1])
+        for n, (at, us) in ran.items()
+    ]
+    return [*host(), *calls, *kernels]
 
 
-def test_names_of_events():
-    assert kind_of_event("aten::_to_copy") == kinds.ELEMENTWISE
-    assert kind_of_event("aten::add_") == kinds.ELEMENTWISE
-    assert kind_of_event("aten::convolution") == kinds.CONVOLUTION
-    assert kind_of_event("aten::conv2d") is None  # the convolution is inside
-    assert kind_of_event("cudaLaunchKernel") is None and kind_of_event("no::such") is None
+def test_kernels_belong_to_their_launch():
+    found = works(gpu_trace(), 0, 1000, on_gpu=True)
+    expected = [kinds.LINEAR, kinds.CROSS, kinds.CROSS, kinds.ELEMENTWISE, kinds.ELEMENTWISE]
+    assert [work.label.kind for work in found] == expected
+    assert [work.call for work in found] == [0, 1, 1, 2, -5]  # two of one attention, one of nobody
+    assert found[0].grid == (1, 1, 1) and found[0].block == (128, 1, 1)
+    assert [work.label.module for work in found] == ["unet", "unet.mid", "unet.mid", "unet", ""]
+
+
+def graph_trace(names):
+    launch = event("cudaGraphLaunch", 1, 9, "cuda_runtime", correlation=3)
+    ran = [event(name, 100 + i, 1, "kernel", correlation=3) for i, name in enumerate(names)]
+    return works([launch, *ran], 0, 50, on_gpu=True)
+
+
+def test_kernels_of_a_graph_are_those_of_the_pass_it_captured():
+    pattern = works(gpu_trace(), 0, 1000, on_gpu=True)
+    kinds_of = [work.label.kind for work in pattern]
+    same = replayed(graph_trace(["k", "k", "another algorithm", "k", "k"]), pattern)
+    assert [work.label.kind for work in same] == kinds_of
+    assert [work.call for work in same] == [work.call for work in pattern]
+    # one that the pass had not and one too many: names and their order tell
+    longer = replayed(graph_trace(["nvjet_tst", *"kkkkkk"]), pattern)
+    expected = [kinds.LINEAR, *kinds_of, kinds.ELEMENTWISE]
+    assert [work.label.kind for work in longer] == expected
+
+
+def test_attention_without_a_range_is_known_by_its_shapes():
+    dims = {"Input Dims": [Q, K, K, [], []]}
+    trace = [event("aten::_scaled_dot_product_flash_attention", 0, 9, **dims)]
+    known = {(tuple(Q), tuple(K)): kinds.CROSS}
+    (found,) = works(trace, 0, 10, on_gpu=False, attention_kinds=known)
+    assert found.label.kind == kinds.CROSS
+    (found,) = works(trace, 0, 10, on_gpu=False)
+    assert found.label.kind == kinds.SPATIAL

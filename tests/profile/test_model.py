@@ -23,8 +23,11 @@ def test_llama_reads_a_prompt_and_then_its_weights_once_a_token():
     assert prefill.num_params == params == num_params(report)
     products = 2 * 32 * (4 * 4096**2 + 3 * 4096 * 11008)
     head = 2 * 32000 * 4096
-    assert flops_of(prefill) == 1000 * (products + head) + 32 * 4 * 1000**2 * 4096
-    assert flops_of(decode) == products + head + 32 * 4 * 1051 * 4096
+    # some versions of transformers make the angles of RoPE in a product too
+    angles = 2 * 1000 * 64
+    expected = 1000 * (products + head) + 32 * 4 * 1000**2 * 4096
+    assert flops_of(prefill) - expected in (0, angles)
+    assert flops_of(decode) - (products + head + 32 * 4 * 1051 * 4096) in (0, angles / 1000)
     assert (prefill.calls, decode.calls) == (1, 100)
     assert {call.kind for call in prefill.attention} == {kinds.PREFILL}
     assert {call.kind for call in decode.attention} == {kinds.DECODE}
@@ -86,22 +89,10 @@ def test_a_pipeline_is_told_apart_by_component():
     assert set(totals([rest])) == {kinds.ELEMENTWISE}
 
 
-def test_a_stock_pipeline_of_diffusers():
-    diffusers = pytest.importorskip("diffusers")
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=16,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    )  # fmt: skip
-    pipeline = diffusers.StableDiffusionPipeline(
-        diffusers.AutoencoderKL(block_out_channels=(32,)), None, None, unet,
-        diffusers.DDIMScheduler(steps_offset=1, clip_sample=False), None, None,
-        requires_safety_checker=False,
-    )  # fmt: skip
-    pipeline.set_progress_bar_config(disable=True)
-    text = torch.zeros(1, 7, 16)
-    inputs = {"prompt_embeds": text, "negative_prompt_embeds": text, "height": 8, "width": 8}
-    report = characterise(pipeline, {**inputs, "num_inference_steps": 3, "output_type": "pt"})
+def test_a_stock_pipeline_of_diffusers(stock_pipeline):
+    pipeline, inputs = stock_pipeline
+    unet, text = pipeline.unet, inputs["prompt_embeds"]
+    report = characterise(pipeline, inputs)
     part = report.component("unet")
     sample = {"sample": torch.zeros(2, 4, 8, 8), "timestep": 1}
     alone = characterise(unet, {**sample, "encoder_hidden_states": text.expand(2, -1, -1)}).main

@@ -60,7 +60,7 @@ def test_the_page_is_whole_and_fetches_nothing(report):
     checker = Checker()
     checker.feed(page(report))
     assert not checker.open and not checker.fetched and "script" not in checker.counts
-    assert checker.counts["svg"] == 4  # bars, roofline, lengths, sweep
+    assert checker.counts["svg"] == 6  # bars, roofline, lengths, histogram, sweep twice
     assert checker.counts["circle"] > 3 and checker.counts["rect"] > 30
 
 
@@ -74,5 +74,7 @@ def test_comparing_a_report_with_itself_and_with_another(report):
     for row in compare(report, report):
         assert row.flops[0] == row.flops[1] and row.time_share[0] == row.time_share[1]
     (*kinds, whole) = compare(report, other)
-    assert whole.flops[1] == 4 * whole.flops[0] and whole.flash_s[1] < 4 * whole.flash_s[0]
+    # not quite 4 times: the angles of RoPE are made once for all sequences
+    assert whole.flops[1] == pytest.approx(4 * whole.flops[0], rel=1e-6)
+    assert whole.flash_s[1] < 4 * whole.flash_s[0]
     assert sum(row.time_share[1] for row in kinds) == pytest.approx(1)

@@ -9,7 +9,7 @@ from rich.table import Table
 from ramify.cli.output import Output
 from ramify.cli.profile_options import ProfileCompareOptions
 from ramify.cli.profile_tables import percent
-from ramify.profile.compare import Difference, compare
+from ramify.profile.compare import Difference, MeasuredPair, compare, compare_measured
 from ramify.profile.model import characterise
 from ramify.profile.report import Report, load_report
 
@@ -21,7 +21,12 @@ def execute(options: ProfileCompareOptions, out: Output) -> int:
     out.say(_table(reports, rows))
     machines = " and ".join(dict.fromkeys(report.hardware.name for report in reports))
     out.say(f"a whole generation at batch {reports[0].batch} and {reports[1].batch}; {machines}")
-    out.document({"names": [report.name for report in reports], "rows": rows})
+    pairs = compare_measured(*reports)
+    if pairs:
+        out.say()
+        out.say(_measured_table(pairs))
+    names = [report.name for report in reports]
+    out.document({"names": names, "rows": rows, "measured": pairs})
     return 0
 
 
@@ -43,5 +48,25 @@ def _table(reports: list[Report], rows: list[Difference]) -> Table:
             *(f"{flops / 1e12:.3f}" for flops in row.flops),
             *(f"{seconds * 1e3:.2f}" for seconds in row.flash_s),
             *(percent(share) for share in row.time_share),
+        )
+    return table
+
+
+def _measured_table(pairs: list[MeasuredPair]) -> Table:
+    """A pass as both have measured it; intervals that do not meet are another time."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("measured pass")
+    for column in ("ms", "ms, other", "ratio", "intervals"):
+        table.add_column(column, justify="right")
+    for pair in pairs:
+        sides = zip(pair.wall_s, pair.low_s, pair.high_s, strict=True)
+        table.add_row(
+            f"{pair.name}, {pair.attention}, {pair.run}",
+            *(
+                f"{wall * 1e3:.2f} ({low * 1e3:.2f} to {high * 1e3:.2f})"
+                for wall, low, high in sides
+            ),
+            f"{pair.wall_s[1] / pair.wall_s[0]:.2f}",
+            "meet" if pair.agree else "apart",
         )
     return table

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from ramify.cli.output import Output
 from ramify.cli.profile_options import ProfileModelOptions
+from ramify.cli.profile_settings import measure_settings
 from ramify.cli.profile_tables import (
     component_table,
     kind_table,
     length_table,
     measured_note,
     measured_table,
+    module_table,
     notes,
+    operator_table,
     sweep_table,
 )
 from ramify.core.errors import InputError, expected_got
@@ -29,14 +32,13 @@ from ramify.profile.report import (
     save_report,
     unknown_ops,
 )
-from ramify.profile.roofline import ATTENTIONS
 from ramify.profile.sequence import length_trace, sweep
 
 
 def execute(options: ProfileModelOptions, out: Output) -> int:
     """Characterise, print, write. Raises InputError and ConfigError as `characterise` does."""
     sizes = parse_sizes(options.size)
-    report = _run(options, sizes, options.batch, _measuring(options))
+    report = _run(options, sizes, options.batch, measure_settings(options))
     if options.sweep:
         report = replace(report, sweep=_sweep(options, sizes))
     _say(report, out, with_trace=options.trace_lengths)
@@ -65,13 +67,6 @@ def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
             raise InputError(expected_got("size", "name=number as in side=512", repr(text)))
         sizes[name] = int(value)
     return sizes
-
-
-def _measuring(options: ProfileModelOptions) -> MeasureSettings | None:
-    if options.measure == "no":
-        return None
-    attentions = ATTENTIONS if options.measure == "both" else (options.measure,)
-    return MeasureSettings(device=options.device, attentions=attentions, repeats=options.repeats)
 
 
 def _run(
@@ -123,6 +118,9 @@ def _say(report: Report, out: Output, *, with_trace: bool) -> None:
             continue
         out.say(measured_table(name, parts, measured))
         out.say(measured_note(measured))
+        out.say(operator_table(measured))
+        if measured.modules:
+            out.say(module_table(measured))
     if report.sweep:
         out.say()
         out.say(sweep_table(report.sweep))

@@ -11,6 +11,8 @@ import tyro
 from ramify.cli.bench_options import DUMMY
 from ramify.cli.flags import BenchEngineFlags, JsonFlag
 
+RunMode = Literal["eager", "graphs", "compiled"]  # those of profile.runs, which loads torch
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileOptions(JsonFlag):
@@ -34,7 +36,32 @@ class ProfileOptions(JsonFlag):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileModelOptions(JsonFlag):
+class MeasureFlags:
+    """How passes are measured."""
+
+    measure: Literal["no", "flash", "naive", "both"] = field(
+        default="no",
+        metadata={
+            "help": "also run it with random weights and time it: attention as torch "
+            "chooses, by its math backend, or both"
+        },
+    )
+    device: str = field(default="cpu", metadata={"help": "where it is measured: cpu or cuda"})
+    run: tuple[RunMode, ...] = field(
+        default=(),
+        metadata={"help": "how it runs; default eager, in a suite on cuda eager and graphs"},
+    )
+    repeats: int = field(default=5, metadata={"help": "measured runs"})
+    trace: Path | None = field(
+        default=None, metadata={"help": "a directory for a trace of one pass each, for Perfetto"}
+    )
+    trace_megabytes: float = field(
+        default=50.0, metadata={"help": "of each trace at most, unpacked; short events are cut"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileModelOptions(MeasureFlags, JsonFlag):
     """Show where time, bytes and sequence length go in a model, without weights or a GPU."""
 
     target: tyro.conf.Positional[str] = field(
@@ -50,15 +77,6 @@ class ProfileModelOptions(JsonFlag):
     sweep: tuple[str, ...] = field(
         default=(), metadata={"help": "a size and its values: side 256 512 1024, or batch 1 2 4"}
     )
-    measure: Literal["no", "flash", "naive", "both"] = field(
-        default="no",
-        metadata={
-            "help": "also run it with random weights and time it: attention as torch "
-            "chooses, by its math backend, or both"
-        },
-    )
-    device: str = field(default="cpu", metadata={"help": "where it is measured: cpu or cuda"})
-    repeats: int = field(default=5, metadata={"help": "measured runs"})
     component: tuple[str, ...] = field(
         default=(), metadata={"help": "only these components; default all"}
     )
@@ -70,13 +88,27 @@ class ProfileModelOptions(JsonFlag):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileSuiteOptions(JsonFlag):
+class ProfileSuiteOptions(MeasureFlags, JsonFlag):
     """Every preset in one table: image, video and language models side by side."""
 
-    preset: tuple[str, ...] = field(default=(), metadata={"help": "only these; default all"})
+    preset: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "only these presets or config directories; default all, and with --measure "
+            "those that stand for the models of the paper"
+        },
+    )
+    batch: int = field(default=1, metadata={"help": "samples at once"})
     hardware: str = field(default="h200", metadata={"help": "roofline: h200, h100, a100 or cpu"})
     output: Path | None = field(
-        default=None, metadata={"help": "a directory for the reports as JSON and as pages"}
+        default=None,
+        metadata={"help": "a directory for suite.json and the reports as JSON and as pages"},
+    )
+    rows: tuple[Path, ...] = field(
+        default=(), metadata={"help": "run nothing, read these suite.json"}
+    )
+    page: Path | None = field(
+        default=None, metadata={"help": "fill this page's tables of measurements"}
     )
     commit: str | None = field(
         default=None, metadata={"help": "commit of the sources, where they are a copy"}
@@ -100,3 +132,10 @@ class ProfileRenderOptions(JsonFlag):
 
     report: tyro.conf.Positional[Path] = field(metadata={"help": "a report.json"})
     html: Path = field(metadata={"help": "where the page goes"})
+    ncu: Path | None = field(
+        default=None,
+        metadata={"help": "a CSV of `ncu --csv --page raw`: adds cache hit rates by kind"},
+    )
+    output: Path | None = field(
+        default=None, metadata={"help": "write the report with them as JSON"}
+    )

@@ -6,19 +6,21 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
+from ramify.profile.measured import Measured
 from ramify.profile.operators.kinds import TEMPORAL, is_attention
 from ramify.profile.report import (
     ComponentReport,
-    Measured,
     Report,
     SweepPoint,
     covered_share,
     unknown_ops,
 )
 from ramify.profile.sequence import crossover, length_histogram, length_range, similarity_bytes
+from ramify.profile.suite import SuiteRow
 from ramify.profile.totals import Total, efficiency, flash_speedup, intensity, overall, totals
 
 TERA, GIGA, MILLI = 1e12, 1e9, 1e-3
+LONGEST = 8  # operators and modules of a measured pass that are listed
 
 
 def component_table(report: Report) -> Table:
@@ -79,7 +81,7 @@ def length_table(part: ComponentReport) -> Table:
 
 def measured_table(name: str, parts: Sequence[ComponentReport], measured: Measured) -> Table:
     """Device time of a measured pass by kind, and the part of it that is the least time."""
-    first = f"measured: {name}, {measured.attention}"
+    first = f"measured: {name}, {measured.attention}, {measured.run}"
     table = _table(first, "ms|share|lowest|highest|least over measured")
     of_least = efficiency(parts, measured)
     total = sum(entry.seconds for entry in measured.kinds)
@@ -95,14 +97,49 @@ def measured_table(name: str, parts: Sequence[ComponentReport], measured: Measur
     return table
 
 
+def operator_table(measured: Measured) -> Table:
+    """The operators that take most of a measured pass, and what part of it is the least time."""
+    table = _table("longest operators", "kind|calls|ms|share|least over measured")
+    for entry in measured.operators[:LONGEST]:
+        shapes = " ".join("x".join(map(str, shape)) for shape in entry.shapes)
+        table.add_row(
+            f"{entry.op} {shapes}",
+            entry.kind,
+            str(entry.count),
+            f"{entry.seconds / MILLI:.3f}",
+            percent(entry.seconds, measured.busy_s),
+            percent(entry.least_s, entry.seconds) if entry.least_s else "-",
+        )
+    return table
+
+
+def module_table(measured: Measured) -> Table:
+    """The modules that take most of a measured pass."""
+    table = _table("longest modules", "ms|share")
+    for entry in measured.modules[:LONGEST]:
+        share = percent(entry.seconds, measured.busy_s)
+        table.add_row(entry.module, f"{entry.seconds / MILLI:.3f}", share)
+    return table
+
+
 def measured_note(measured: Measured) -> str:
     """The clock's word on a measured pass."""
     bound = "; the GPU waits for the host" if measured.is_launch_bound else ""
     return (
         f"{measured.wall_s / MILLI:.2f} ms by the clock ({measured.wall_low_s / MILLI:.2f} to "
         f"{measured.wall_high_s / MILLI:.2f}, {measured.repeats} runs) on {measured.device}, "
-        f"{percent(measured.busy_share)} of it by kind{bound}"
+        f"{percent(measured.attributed_share)} of it told apart{bound}"
     )
+
+
+def cache_table(report: Report) -> Table:
+    """Cache hit rates by kind, from Nsight Compute."""
+    table = _table("kind", "launches|L1 hits|L2 hits")
+    for row in report.cache:
+        table.add_row(
+            row.kind, str(row.launches), percent(row.l1_hit_rate), percent(row.l2_hit_rate)
+        )
+    return table
 
 
 def sweep_table(points: Sequence[SweepPoint]) -> Table:
@@ -120,6 +157,37 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
             f"{point.matrix_bytes / GIGA:.3f}",
         )
     return table
+
+
+def suite_table(rows: Sequence[SuiteRow]) -> Table:
+    """A line per model of the suite."""
+    table = _table("preset", "main|params B|TFLOP|flash s|naive|conv|linear|attn|elem|cover")
+    for row in rows:
+        shares = (row.convolution, row.linear, row.attention, row.elementwise, row.covered)
+        table.add_row(
+            row.name,
+            row.main,
+            f"{row.num_params / GIGA:.3f}",
+            f"{row.flops / TERA:.4g}",
+            f"{row.flash_s:.3g}",
+            f"x{row.flash_speedup:.2f}",
+            *(f"{100 * share:.0f} %" for share in shares),
+        )
+    return table
+
+
+def measured_lines(row: SuiteRow) -> Iterator[str]:
+    """A line for each measurement of a row: the clock, and what of it is told apart."""
+    for part in row.components:
+        for measured in part.measured:
+            if measured.error is None:
+                bound = ", the GPU waits for the host" if measured.is_launch_bound else ""
+                yield (
+                    f"{row.name}, {part.name}, {measured.attention}, {measured.run}: "
+                    f"{measured.wall_s / MILLI:.2f} ms ({measured.wall_low_s / MILLI:.2f} to "
+                    f"{measured.wall_high_s / MILLI:.2f}), told apart "
+                    f"{percent(measured.busy_share + measured.gap_share)}{bound}"
+                )
 
 
 def notes(report: Report) -> Iterator[str]:

@@ -1,93 +1,187 @@
-"""From a trace to seconds by kind of operator: a kernel belongs to what launched it.
+"""From a trace to what every stretch of device time belongs to: kind, operator and module.
 
 Every interval of the host belongs to the outermost operator with a formula, or to the attention
 it lies in. On a GPU a kernel counts for the interval that its launch lies in; on a CPU the
-interval itself counts.
+interval itself counts. Ranges that `Recorder.marking` leaves name the modules.
 """
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from ramify.profile.operators.formulas import formula_of, registered_kind
-from ramify.profile.operators.kinds import ELEMENTWISE, KINDS
-from ramify.profile.timeline import own_times
+from ramify.profile.event_kinds import kind_of_event, kind_of_kernel
+from ramify.profile.operators.attention import SDPA
+from ramify.profile.operators.kinds import SPATIAL
+from ramify.profile.operators.recorder import ATTENTION_MARK, MODULE_MARK
 from ramify.profile.trace import Span, launches, outermost
 
-ATTENTION_RANGE = "ramify attention: "
-"""Starts the name of the range around each attention; its kind follows."""
-
 Events = Sequence[dict[str, Any]]
+Shapes = tuple[tuple[int, ...], ...]
+AttentionKinds = Mapping[Shapes, str]
+"""Kind of an attention by the shapes of its queries and keys, where no range names it."""
+
+ATTENTION_NAMES = ("aten::scaled_dot_product", "aten::_scaled_dot_product")
 
 
-def seconds_by_kind(
-    events: Events, begin_us: float, end_us: float, *, on_gpu: bool
-) -> dict[str, float]:
-    """Seconds of the device by kind within a window of a trace.
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What device time belongs to."""
 
-    Kernels that no known operator launched count as elementwise work and copies, which they
-    nearly always are. Moments that two kernels share count once.
+    kind: str
+    op: str
+    module: str = ""
+    shapes: Shapes = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A stretch of device time: a kernel, or on a CPU an operator."""
+
+    label: Label
+    span: Span
+    call: int  # several kernels may come of one call; unique where no call is known
+    grid: tuple[int, ...] = ()
+    block: tuple[int, ...] = ()
+
+
+def works(
+    events: Events,
+    begin_us: float,
+    end_us: float,
+    *,
+    on_gpu: bool,
+    attention_kinds: AttentionKinds | None = None,
+) -> list[Work]:
+    """What ran within a window of a trace, in order of begin.
+
+    Kernels that no known operator launched go by their names, see `kind_of_kernel`.
 
     Args:
-        events: complete events of a trace, as torch.profiler exports them.
+        events: complete events of a trace, as torch.profiler exports them with shapes.
         begin_us, end_us: the window, on the trace's clock, in which the host called.
     """
-    labelled = _labelled(events, begin_us, end_us)
-    spans = _kernels(events, labelled, begin_us, end_us) if on_gpu else labelled
-    seconds: dict[str, float] = defaultdict(float)
-    for span, own_us in zip(spans, own_times(spans), strict=True):
-        seconds[span.name] += own_us * 1e-6
-    return {kind: seconds[kind] for kind in KINDS if kind in seconds}
+    inside = [event for event in events if begin_us <= event["ts"] < end_us]
+    labelled = _labelled(inside, attention_kinds or {})
+    if on_gpu:
+        return _kernels(events, labelled, begin_us, end_us)
+    return [Work(label, span, call) for call, (label, span) in enumerate(labelled)]
 
 
-def kind_of_event(name: str) -> str | None:
-    """The kind of a host event: an attention's range or a known operator; None for others."""
-    if name.startswith(ATTENTION_RANGE):
-        return name.removeprefix(ATTENTION_RANGE)
-    namespace, _, short = name.partition("::")
-    if not short:
-        return None
-    found = registered_kind(f"{namespace}.{short.rstrip('_')}")
-    return _pointwise_kind(namespace, short) if found is None else found
+def replayed(found: Sequence[Work], pattern: Sequence[Work]) -> list[Work]:
+    """Kernels of a CUDA graph with the labels of the pass that was captured.
+
+    A graph launches without the host, so only order and names tell. Of as many kernels the n-th is
+    the n-th of the pass, whatever a library has put in its place. Where some are missing or more,
+    the n-th of a name is the n-th of that name, and others keep what their names say.
+    """
+    if len(found) == len(pattern):
+        return [_relabelled(work, known) for work, known in zip(found, pattern, strict=True)]
+    named: dict[str, list[Work]] = defaultdict(list)
+    for work in pattern:
+        named[work.span.name].append(work)
+    seen: Counter[str] = Counter()
+    relabelled = []
+    for work in found:
+        same, index = named[work.span.name], seen[work.span.name]
+        seen[work.span.name] += 1
+        relabelled.append(_relabelled(work, same[index]) if index < len(same) else work)
+    return relabelled
 
 
-def _pointwise_kind(namespace: str, short: str) -> str | None:
-    packet = getattr(getattr(torch.ops, namespace), short, None)
-    for overload in packet.overloads() if packet is not None else ():
-        known = formula_of(getattr(packet, overload))
-        if known is not None:
-            return known[0]
-    return None
+def _relabelled(work: Work, known: Work) -> Work:
+    return replace(work, label=known.label, call=known.call)
 
 
-def _labelled(events: Events, begin_us: float, end_us: float) -> list[Span]:
-    """Intervals of the host, named by kind, none inside another, in order."""
-    found = [
-        Span(kind, event["ts"], event["dur"])
-        for event in events
-        if begin_us <= event["ts"] < end_us
-        and event.get("cat") in ("cpu_op", "user_annotation")
-        and (kind := kind_of_event(event["name"])) is not None
+def _labelled(events: Events, attention_kinds: AttentionKinds) -> list[tuple[Label, Span]]:
+    """Intervals of the host with their labels, none inside another, in order."""
+    kinds: dict[str, str | None] = {}
+    labels: dict[Span, Label] = {}
+    for event in events:
+        if event.get("cat") not in ("cpu_op", "user_annotation"):
+            continue
+        name = event["name"]
+        if name not in kinds:
+            kinds[name] = kind_of_event(name)
+        label = _label(event, kinds[name], attention_kinds)
+        if label is not None:
+            labels[Span(name, event["ts"], event["dur"])] = label
+    spans = outermost(sorted(labels, key=lambda span: (span.begin_us, -span.duration_us)))
+    modules = _modules(events, [span.begin_us for span in spans])
+    return [
+        (replace(labels[span], module=module), span)
+        for span, module in zip(spans, modules, strict=True)
     ]
-    return outermost(sorted(found, key=lambda span: (span.begin_us, -span.duration_us)))
+
+
+def _label(
+    event: dict[str, Any], kind: str | None, attention_kinds: AttentionKinds
+) -> Label | None:
+    name = event["name"]
+    if name.startswith(ATTENTION_MARK):
+        marked, _, shapes = name.removeprefix(ATTENTION_MARK).partition(" of ")
+        return Label(marked, SDPA, shapes=_shapes(json.loads(shapes)))
+    if name.startswith(ATTENTION_NAMES):
+        shapes = _shapes(event["args"].get("Input Dims", []))
+        return Label(attention_kinds.get(shapes[:2], SPATIAL), SDPA, shapes=shapes)
+    if kind is None:
+        return None
+    op = name.rstrip("_").replace("::", ".")
+    return Label(kind, op, shapes=_shapes(event.get("args", {}).get("Input Dims", [])))
+
+
+def _shapes(dims: Any) -> Shapes:
+    """Shapes of tensors, those in lists included; scalars have none."""
+    if dims and all(isinstance(size, int) for size in dims):
+        return (tuple(dims),)
+    return tuple(shape for part in dims if isinstance(part, list) for shape in _shapes(part))
+
+
+def _modules(events: Events, moments: Sequence[float]) -> list[str]:
+    """The innermost marked module at each of some moments in order, "" outside of all."""
+    ranges = sorted(
+        (event["ts"], event["ts"] + event["dur"], event["name"].removeprefix(MODULE_MARK))
+        for event in events
+        if event["name"].startswith(MODULE_MARK) and event.get("cat") == "user_annotation"
+    )
+    paths, stack, index = [], [], 0
+    for moment in moments:
+        while index < len(ranges) and ranges[index][0] <= moment:
+            stack.append(ranges[index])
+            index += 1
+        # modules nest, so one that is over hides none that is not
+        while stack and stack[-1][1] <= moment:
+            stack.pop()
+        paths.append(stack[-1][2] if stack else "")
+    return paths
 
 
 def _kernels(
-    events: Events, labelled: Sequence[Span], begin_us: float, end_us: float
-) -> list[Span]:
-    """What ran on the device, named by the kind of the interval that launched it, in order."""
-    begins = [span.begin_us for span in labelled]
-    found = []
+    events: Events, labelled: Sequence[tuple[Label, Span]], begin_us: float, end_us: float
+) -> list[Work]:
+    """What ran on the device, with the label of the interval that launched it, in order."""
+    begins = [span.begin_us for _, span in labelled]
+    found: list[Work] = []
     for called_us, event in launches(events):
         if called_us is None or not begin_us <= called_us < end_us:
             continue
         index = bisect_right(begins, called_us) - 1
-        is_inside = index >= 0 and called_us < labelled[index].end_us
-        kind = labelled[index].name if is_inside else ELEMENTWISE
-        found.append(Span(kind, event["ts"], event["dur"]))
-    return sorted(found, key=lambda span: span.begin_us)
+        is_inside = index >= 0 and called_us < labelled[index][1].end_us
+        label = labelled[index][0] if is_inside else _unlaunched(event["name"])
+        call = index if is_inside else -1 - len(found)
+        found.append(_kernel(event, label, call))
+    return sorted(found, key=lambda work: work.span.begin_us)
+
+
+def _kernel(event: dict[str, Any], label: Label, call: int) -> Work:
+    args = event.get("args", {})
+    span = Span(event["name"], event["ts"], event["dur"])
+    return Work(label, span, call, tuple(args.get("grid", ())), tuple(args.get("block", ())))
+
+
+def _unlaunched(kernel: str) -> Label:
+    return Label(kind_of_kernel(kernel), kernel)

@@ -1,4 +1,4 @@
-"""Measured times of a module: by the clock, and by kind of operator under torch's profiler.
+"""Measured times of a module: by the clock, and by what ran under torch's profiler.
 
 The clock's runs come first and without the profiler, which slows the host down. From the traced
 runs come only the shares of the device's time. Weights are random: time does not depend on them.
@@ -6,33 +6,39 @@ runs come only the shares of the device's time. Weights are random: time does no
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.profiler import ProfilerActivity, profile, record_function
 
-from ramify.core.errors import InputError, expected_got
-from ramify.profile.attribute import ATTENTION_RANGE, seconds_by_kind
+from ramify.core.errors import ConfigError, InputError, expected_got
+from ramify.profile.attribute import AttentionKinds, Shapes, Work, replayed, works
+from ramify.profile.hardware import Hardware
+from ramify.profile.measured import Measured
+from ramify.profile.operators.record import OpRecord
 from ramify.profile.operators.recorder import Recorder
-from ramify.profile.report import KindTime, Measured
-from ramify.profile.roofline import ATTENTIONS, Attention
-from ramify.profile.trace import STEP
+from ramify.profile.perfetto import save_trace
+from ramify.profile.roofline import ATTENTIONS, Attention, least_s
+from ramify.profile.runs import RUN_MODES, Run, RunMode, attention_kernels, running
+from ramify.profile.summarise import failed, summarise
+from ramify.profile.trace import Trace, trace_passes
 
 WARM_UPS = 2
-LAUNCH_BOUND = 0.8
-"""A GPU that is busy for less of the time waits for the host."""
 
-Run = Callable[[], Any]
-"""One pass."""
+PASSES_AT_ONCE = 4
+"""Passes of a GPU that are timed together, as a loop of denoising steps waits for none of them."""
+
+
+MOST_TRACED = 3
+"""Traced passes: shares of a device's time are steadier than times, and traces are slow to read."""
+
+Patterns = dict[Attention, list[Work]]
+"""An eager pass as it was traced, for each kind of attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,138 +47,153 @@ class MeasureSettings:
 
     device: str = "cpu"  # or cuda
     attentions: tuple[Attention, ...] = ATTENTIONS
-    repeats: int = 5  # timed runs, and traced ones
+    runs: tuple[RunMode, ...] = ("eager",)
+    repeats: int = 5  # timed runs; traced are a few of them
+    trace: Path | None = None  # a directory for a traced pass of each, for Perfetto
+    trace_megabytes: float = 50.0  # of each at most, before it is packed
 
     def __post_init__(self) -> None:
         if self.repeats < 1 or not set(self.attentions) <= set(ATTENTIONS):
             wanted = "at least 1 repeat, attention among " + ", ".join(ATTENTIONS)
             raise InputError(expected_got("measurement", wanted, (self.repeats, self.attentions)))
+        if not self.runs or not set(self.runs) <= set(RUN_MODES):
+            raise InputError(expected_got("runs", "some of " + ", ".join(RUN_MODES), self.runs))
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise InputError(expected_got("device", "cpu, as no GPU is here", self.device))
+        if "graphs" in self.runs and not self.on_gpu:
+            raise InputError(expected_got("runs", "graphs on cuda only", self.device))
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether kernels are launched rather than called."""
+        return self.device.startswith("cuda")
 
 
-def measure(
-    prepare: Callable[[], Run],
-    modules: Mapping[str, torch.nn.Module],
-    settings: MeasureSettings,
-    num_frames: int | None = None,
-) -> tuple[Measured, ...]:
-    """Time a pass with each kind of attention and say where its time goes.
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured, and what its recorded pass says about it."""
 
-    Where memory runs out or a kernel is missing, the measurement says so and the others go on.
+    name: str
+    prepare: Callable[[], Run]  # what one pass needs, as caches grow while they are used; not timed
+    modules: Mapping[str, torch.nn.Module]  # on the settings' device; see `Recorder`
+    records: Sequence[OpRecord]
+    machine: Hardware
+    num_frames: int | None = None
 
-    Args:
-        prepare: makes what one pass needs, as caches grow while they are used; not timed.
-        modules: on the settings' device; see `Recorder`.
+    def recorder(self) -> Recorder:
+        """One that marks what the modules do."""
+        return Recorder(self.modules, self.num_frames)
+
+    def attention_kinds(self) -> AttentionKinds:
+        """Kinds of attention by the shapes of queries and keys."""
+        return {
+            record.shapes[:2]: record.kind
+            for record in self.records
+            if record.attention is not None
+        }
+
+    def least(self, attention: Attention) -> dict[tuple[str, Shapes], float]:
+        """Least seconds of one call, by operator and shapes."""
+        return {
+            (record.op, tuple(shape for shape in record.shapes if shape)): least_s(
+                record, self.machine, attention
+            )
+            for record in self.records
+        }
+
+
+def measure(subject: Subject, settings: MeasureSettings) -> tuple[Measured, ...]:
+    """Time a pass with each kind of attention in each mode, and say where its time goes.
+
+    Where memory runs out, a kernel is missing or a pass cannot be captured, the measurement says so
+    and the others go on.
     """
     found = []
-    for attention in settings.attentions:
+    patterns: Patterns = {}
+    for run, attention in product(settings.runs, settings.attentions):
         try:
-            found.append(_measure(prepare, modules, settings, attention, num_frames))
-        except RuntimeError as error:  # also out of memory, also a dtype without a kernel here
-            found.append(failed(settings, attention, error))
+            found.append(_measure(subject, settings, run, attention, patterns))
+        except Exception as error:  # whatever stops a pass, the bounds and the others stay
+            found.append(failed(settings.device, attention, run, error))
+        release(settings.device)
     return tuple(found)
 
 
-def failed(settings: MeasureSettings, attention: str, error: Exception) -> Measured:
-    """What is kept of a measurement that could not be made."""
-    message = str(error).partition("\n")[0]
-    return Measured(device=settings.device, attention=attention, repeats=0, error=message)
+def release(device: str) -> None:
+    """Give back what nobody holds any more: modules lie in cycles, and pools keep what is free."""
+    gc.collect()
+    if device.startswith("cuda"):
+        with suppress(RuntimeError):  # an error before may have left the device unusable
+            torch.cuda.empty_cache()
 
 
 def _measure(
-    prepare: Callable[[], Run],
-    modules: Mapping[str, torch.nn.Module],
+    subject: Subject,
     settings: MeasureSettings,
+    mode: RunMode,
     attention: Attention,
-    num_frames: int | None,
+    patterns: Patterns,
 ) -> Measured:
-    on_gpu = settings.device.startswith("cuda")
-    with _kernels(attention), torch.inference_mode():
-        walls = _clock(prepare, settings.repeats, on_gpu)
-        recorder = Recorder(modules, num_frames, mark=ATTENTION_RANGE)
-        traced = _traced(prepare, recorder, settings.repeats, on_gpu)
-    return _summary(walls, traced, settings.device, attention)
+    with attention_kernels(attention), torch.inference_mode():
+        with running(mode, subject.prepare, subject.modules) as prepare:
+            walls = _clock(prepare, settings.repeats, settings.on_gpu)
+            # a compiled pass holds no place for marks, and a replay calls no module
+            marking = subject.recorder().marking if mode == "eager" else nullcontext
+            traced_repeats = min(settings.repeats, MOST_TRACED)
+            trace = trace_passes(prepare, marking, traced_repeats, on_gpu=settings.on_gpu)
+        traced = _works(subject, settings, trace)
+        if mode == "eager":
+            patterns[attention] = traced[-1]
+        elif mode == "graphs":
+            pattern = patterns.get(attention) or _eager_pattern(subject, settings)
+            traced = [replayed(run, pattern) for run in traced]
+    if settings.trace is not None:
+        _save(trace, settings, f"{subject.name}-{attention}-{mode}")
+    fields = summarise(walls, traced, subject.least(attention), on_gpu=settings.on_gpu)
+    if mode == "graphs":  # one launch for all kernels, whatever the GPU does with its time
+        fields["is_launch_bound"] = False
+    return Measured(device=settings.device, attention=attention, run=mode, **fields)
 
 
-@contextmanager
-def _kernels(attention: Attention) -> Iterator[None]:
-    if attention == "flash":
-        yield
-    else:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+def _eager_pattern(subject: Subject, settings: MeasureSettings) -> list[Work]:
+    """A traced pass, which a graph's kernels take their labels from."""
+    marking = subject.recorder().marking
+    trace = trace_passes(subject.prepare, marking, 1, on_gpu=settings.on_gpu)
+    return _works(subject, settings, trace)[0]
 
 
 def _clock(prepare: Callable[[], Run], repeats: int, on_gpu: bool) -> list[float]:
-    """Seconds of each run, in order."""
-    seconds = []
+    """Seconds of a pass in each repeat, in order."""
+    seconds, at_once = [], PASSES_AT_ONCE if on_gpu else 1
     for index in range(WARM_UPS + repeats):
-        run = prepare()
+        passes = [prepare() for _ in range(at_once)]
         _wait(on_gpu)
         begin = perf_counter()
-        run()
+        for run in passes:
+            run()
         _wait(on_gpu)
         if index >= WARM_UPS:
-            seconds.append(perf_counter() - begin)
+            seconds.append((perf_counter() - begin) / at_once)
     return seconds
 
 
-def _traced(
-    prepare: Callable[[], Run], recorder: Recorder, repeats: int, on_gpu: bool
-) -> list[dict[str, float]]:
-    """Seconds by kind of each run under the profiler."""
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        with profile(activities=activities) as profiler:
-            for _ in range(1 + repeats):  # the profiler's own start-up falls into the first
-                run = prepare()
-                _wait(on_gpu)
-                with record_function(STEP), recorder.marking():
-                    run()
-                    _wait(on_gpu)
-        profiler.export_chrome_trace(str(path))
-        return _runs(json.loads(path.read_text(encoding="utf-8"))["traceEvents"], on_gpu)[1:]
+def _works(subject: Subject, settings: MeasureSettings, trace: Trace) -> list[list[Work]]:
+    """What ran in each traced pass. Raises ConfigError where the profiler saw nothing run."""
+    kinds = subject.attention_kinds()
+    found = [
+        works(trace.events, begin, end, on_gpu=settings.on_gpu, attention_kinds=kinds)
+        for begin, end in trace.windows
+    ]
+    if not all(found):
+        wanted = "work of the device in every traced pass"
+        raise ConfigError(expected_got("profiler", wanted, [len(run) for run in found]))
+    return found
 
 
-def _runs(events: Sequence[dict[str, Any]], on_gpu: bool) -> list[dict[str, float]]:
-    whole = [event for event in events if event.get("ph") == "X"]
-    steps = sorted(
-        (event["ts"], event["ts"] + event["dur"])
-        for event in whole
-        if event.get("cat") == "user_annotation" and event["name"] == STEP
-    )
-    return [seconds_by_kind(whole, begin, end, on_gpu=on_gpu) for begin, end in steps]
-
-
-def _summary(
-    walls: Sequence[float],
-    traced: Sequence[dict[str, float]],
-    device: str,
-    attention: Attention,
-) -> Measured:
-    busy = [sum(run.values()) for run in traced]
-    wall = median(walls)
-    return Measured(
-        device=device,
-        attention=attention,
-        repeats=len(walls),
-        wall_s=wall,
-        wall_low_s=min(walls),
-        wall_high_s=max(walls),
-        busy_share=median(busy) / wall,
-        is_launch_bound=device.startswith("cuda") and median(busy) / wall < LAUNCH_BOUND,
-        kinds=tuple(
-            KindTime(
-                kind=kind,
-                seconds=median(times := [run.get(kind, 0.0) for run in traced]),
-                low_s=min(times),
-                high_s=max(times),
-            )
-            for kind in dict.fromkeys(kind for run in traced for kind in run)
-        ),
-    )
+def _save(trace: Trace, settings: MeasureSettings, name: str) -> None:
+    assert settings.trace is not None
+    path = settings.trace / f"{name.replace(' ', '-')}.json.gz"
+    save_trace(trace.events, trace.windows[-1], path, int(settings.trace_megabytes * 1e6))
 
 
 def _wait(on_gpu: bool) -> None:

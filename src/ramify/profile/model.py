@@ -7,30 +7,25 @@ FLOPs, causal attention counts dense, and a step with guidance is a pass of twic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ramify.core.errors import ConfigError, InputError, expected_got
+from ramify.core.errors import InputError, expected_got
+from ramify.profile.component import component_report, preset_component
 from ramify.profile.hardware import Hardware, find_hardware
-from ramify.profile.measure import MeasureSettings, failed, measure
-from ramify.profile.operators.record import OpRecord
+from ramify.profile.measure import MeasureSettings, Subject, measure, release
 from ramify.profile.operators.recorder import Recorder
-from ramify.profile.presets.build import build_module, fill_weights
 from ramify.profile.presets.directory import load_directory
 from ramify.profile.presets.expressions import evaluate
-from ramify.profile.presets.inputs import make_inputs
 from ramify.profile.presets.preset import ComponentSpec, Preset, load_preset
 from ramify.profile.report import (
     SCHEMA_VERSION,
     ComponentReport,
     Report,
-    attention_calls,
-    group_records,
 )
 
 Inputs = Mapping[str, Any] | Sequence[Any]
@@ -113,10 +108,23 @@ def _of_preset(
         steps=steps,
         guidance=guidance,
         hardware=machine,
-        components=tuple(
-            _component(spec, names, guidance, machine, dtype, measured) for spec in parts
-        ),
+        components=tuple(_components(parts, names, guidance, machine, dtype, measured)),
     )
+
+
+def _components(
+    parts: Sequence[ComponentSpec],
+    names: Mapping[str, Any],
+    guidance: bool,
+    machine: Hardware,
+    dtype: torch.dtype,
+    measured: MeasureSettings | None,
+) -> Iterator[ComponentReport]:
+    """One after another, the weights of one freed before the next has any."""
+    for spec in parts:
+        yield preset_component(spec, names, guidance, machine, dtype, measured)
+        if measured is not None:
+            release(measured.device)
 
 
 def _merged(preset: Preset, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -130,46 +138,6 @@ def _merged(preset: Preset, sizes: Mapping[str, int]) -> dict[str, Any]:
     return {**preset.sizes, **given}
 
 
-def _component(
-    spec: ComponentSpec,
-    names: Mapping[str, Any],
-    guidance: bool,
-    machine: Hardware,
-    dtype: torch.dtype,
-    measured: MeasureSettings | None,
-) -> ComponentReport:
-    module = build_module(spec.class_path, spec.config, dtype)
-    doubled = 2 if guidance and spec.guided else 1
-    own = {**names, **spec.sizes, "batch": doubled * evaluate("batch", names)}
-    own["config"] = _config(module)
-    frames = evaluate("frames", own) if "frames" in own else None
-
-    def prepare() -> Callable[[], Any]:
-        return partial(getattr(module, spec.method), **make_inputs(spec.inputs, own, module, dtype))
-
-    recorder, run = Recorder({spec.name: module}, frames), prepare()
-    try:
-        with recorder.recording():
-            run()
-    except (RuntimeError, TypeError, ValueError) as error:
-        wanted = f"a pass of {spec.class_path} at these sizes"
-        raise ConfigError(expected_got(spec.name, wanted, error)) from error
-    calls = evaluate(spec.calls, own)
-    report = _report(spec.name, module, recorder.records, machine, calls, own["batch"])
-    if measured is None:
-        return report
-    try:
-        fill_weights(module, measured.device)
-    except RuntimeError as error:  # out of memory
-        return replace(report, measured=(failed(measured, measured.attentions[0], error),))
-    return replace(report, measured=measure(prepare, recorder.modules, measured, frames))
-
-
-def _config(module: Any) -> Mapping[str, Any]:
-    config = getattr(module, "config", {})
-    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
-
-
 def _of_object(
     target: Any, inputs: Inputs, machine: Hardware, measured: MeasureSettings | None
 ) -> Report:
@@ -180,11 +148,18 @@ def _of_object(
     with recorder.recording():
         run()
     parts = [
-        _report(name, module, records, machine, 1, 1)
+        component_report(name, module, records, machine, 1, 1)
         for name, module in [*modules.items(), ("", torch.nn.Module())]
         if (records := recorder.within(name))
     ]
     name = type(target).__name__
+    subject = Subject(
+        name=name,
+        prepare=lambda: run,
+        modules=modules,
+        records=recorder.records,
+        machine=machine,
+    )
     return Report(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -197,7 +172,7 @@ def _of_object(
         guidance=False,
         hardware=machine,
         components=tuple(parts),
-        measured=() if measured is None else measure(lambda: run, modules, measured),
+        measured=() if measured is None else measure(subject, measured),
     )
 
 
@@ -210,22 +185,3 @@ def _modules(target: Any) -> dict[str, torch.nn.Module]:
         wanted = "a preset, a directory, a module or a pipeline with components"
         raise InputError(expected_got("target", wanted, type(target).__name__))
     return modules
-
-
-def _report(
-    name: str,
-    module: torch.nn.Module,
-    records: Sequence[OpRecord],
-    machine: Hardware,
-    calls: int,
-    batch: int,
-) -> ComponentReport:
-    return ComponentReport(
-        name=name or "between components",
-        class_name=type(module).__name__,
-        num_params=sum(parameter.numel() for parameter in module.parameters()),
-        calls=calls,
-        batch=batch,
-        groups=group_records(records, machine),
-        attention=attention_calls(records, machine),
-    )

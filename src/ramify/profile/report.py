@@ -14,11 +14,12 @@ import msgspec
 
 from ramify.core.errors import InputError, expected_got
 from ramify.profile.hardware import Hardware
+from ramify.profile.measured import Measured
 from ramify.profile.operators.kinds import UNKNOWN, is_attention
 from ramify.profile.operators.record import OpRecord
 from ramify.profile.roofline import fused_s, least_s
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,32 +58,6 @@ class AttentionCall:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KindTime:
-    """Device time of one kind in one measured pass: median, lowest and highest of the repeats."""
-
-    kind: str
-    seconds: float
-    low_s: float
-    high_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One pass as it ran on a device, eagerly."""
-
-    device: str
-    attention: str  # flash: as torch chooses; naive: its math backend
-    repeats: int  # 0 where it failed
-    wall_s: float = 0.0  # median, not traced
-    wall_low_s: float = 0.0
-    wall_high_s: float = 0.0
-    busy_share: float = 0.0  # device time by kind, over the wall clock
-    is_launch_bound: bool = False  # a GPU that waits for the host
-    kinds: tuple[KindTime, ...] = ()
-    error: str | None = None  # why there is no measurement
-
-
-@dataclass(frozen=True, kw_only=True)
 class ComponentReport:
     """One pass of a module, and how often a generation runs it."""
 
@@ -108,6 +83,16 @@ class SweepPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheRates:
+    """Hit rates of one kind's kernels, out of 1, weighted by time."""
+
+    kind: str
+    launches: int
+    l1_hit_rate: float
+    l2_hit_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """One model at one set of sizes on one machine's roofline."""
 
@@ -124,6 +109,7 @@ class Report:
     components: tuple[ComponentReport, ...]
     sweep: tuple[SweepPoint, ...] = ()
     measured: tuple[Measured, ...] = ()  # of an object in memory, all its components together
+    cache: tuple[CacheRates, ...] = ()  # where Nsight Compute's counters were read
 
     @property
     def main(self) -> ComponentReport:

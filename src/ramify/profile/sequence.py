@@ -48,21 +48,30 @@ def length_trace(part: ComponentReport, kinds: Sequence[str] = SELF_ATTENTION) -
 
 
 def length_histogram(part: ComponentReport) -> list[LengthBin]:
-    """Sequence lengths of self-attention, longest first, by count and by FLOPs."""
-    groups: dict[int, list[AttentionCall]] = defaultdict(list)
-    for call in part.attention:
+    """Sequence lengths of self-attention in a pass, longest first, by count and by FLOPs."""
+    return _histogram([(call, 1) for call in part.attention])
+
+
+def generation_histogram(report: Report) -> list[LengthBin]:
+    """The same over a generation: every component, as often as it runs."""
+    return _histogram([(call, part.calls) for part in report.components for call in part.attention])
+
+
+def _histogram(weighted: Sequence[tuple[AttentionCall, int]]) -> list[LengthBin]:
+    counts: dict[int, int] = defaultdict(int)
+    flops: dict[int, int] = defaultdict(int)
+    for call, times in weighted:
         if call.kind in SELF_ATTENTION:
-            groups[call.q_len].append(call)
-    num_calls = sum(map(len, groups.values()))
-    flops = sum(call.flops for calls in groups.values() for call in calls)
+            counts[call.q_len] += times
+            flops[call.q_len] += times * call.flops
     return [
         LengthBin(
             q_len=q_len,
-            count=len(groups[q_len]),
-            count_share=len(groups[q_len]) / num_calls,
-            flops_share=sum(call.flops for call in groups[q_len]) / max(1, flops),
+            count=counts[q_len],
+            count_share=counts[q_len] / sum(counts.values()),
+            flops_share=flops[q_len] / max(1, sum(flops.values())),
         )
-        for q_len in sorted(groups, reverse=True)
+        for q_len in sorted(counts, reverse=True)
     ]
 
 

@@ -1,14 +1,13 @@
-"""Plots as inline SVG: stacked bars, points on logarithmic axes, steps and bars of numbers."""
+"""Inline SVG: the canvas of all plots, stacked bars, paired bars and columns of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import ceil, floor, log10
 
-WIDTH = 760
-LABEL = 150  # px left of the plots, for names and numbers
-PLOT = WIDTH - LABEL - 60
+WIDTH = 880
+LABEL = 190  # px left of the plots, for names and numbers
+PLOT = WIDTH - LABEL - 100
 
 COLOURS = (
     "#1f5fa8 #7fb3e6 #c0392b #e67e22 #f1c40f #27ae60 #2c9c91 #8e6bbf #b39ddb #9e9e9e #6d4c41 "
@@ -21,84 +20,57 @@ def stacked_bars(rows: Mapping[str, Mapping[str, float]], kinds: Sequence[str], 
     longest = max((sum(row.values()) for row in rows.values()), default=0.0) or 1.0
     parts = []
     for index, (name, row) in enumerate(rows.items()):
-        top, left = 30 * index + 6, float(LABEL)
-        parts.append(_text(LABEL - 8, top + 15, name, "end"))
+        top, left = 28 * index + 4, float(LABEL)
+        total = sum(row.values())
+        parts.append(text(LABEL - 8, top + 15, name, "end"))
         for kind, value in row.items():
             width = PLOT * value / longest
-            title = f"{kind}: {value:.4g} {unit} ({100 * value / sum(row.values()):.1f} %)"
-            parts.append(_rect(left, top, width, 20, colour(kind, kinds), title))
+            title = f"{kind}: {value:.4g} {unit} ({100 * value / (total or 1):.1f} %)"
+            parts.append(rect((left, top), (width, 20), colour(kind, kinds), title))
             left += width
-        parts.append(_text(left + 6, top + 15, f"{sum(row.values()):.4g} {unit}"))
-    return _svg(30 * len(rows) + 12, parts)
+        parts.append(text(left + 6, top + 15, f"{total:.4g} {unit}"))
+    return svg(28 * len(rows) + 6, parts)
 
 
-def legend(kinds: Sequence[str], shown: Sequence[str]) -> str:
-    """Names of the kinds that occur, each with its colour."""
-    items = (
-        f'<span><i style="background:{colour(kind, kinds)}"></i>{escape(kind)}</span>'
-        for kind in shown
-    )
-    return f'<p class="legend">{"".join(items)}</p>'
+def share_bars(rows: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:
+    """Bars of several shares out of 1 per row, one under another, in the order of `names`."""
+    parts, top = [], 4.0
+    for label, shares in rows.items():
+        parts.append(text(LABEL - 8, top + 7 * len(shares) + 4, label, "end"))
+        for index, share in enumerate(shares):
+            title = f"{label}: {100 * share:.1f} % {names[index]}"
+            fill = COLOURS[index]
+            parts.append(rect((LABEL, top), (max(1.0, PLOT * share), 12), fill, title))
+            parts.append(text(LABEL + PLOT * share + 6, top + 10, f"{100 * share:.1f} %"))
+            top += 14
+        top += 8
+    return svg(top, parts)
 
 
 def columns(values: Sequence[float], labels: Sequence[str], titles: Sequence[str]) -> str:
     """A column per value from left to right; heights are square roots, so that small ones show."""
-    height, tallest = 150, max(values, default=0.0) or 1.0
+    height, tallest = 160, max(values, default=0.0) or 1.0
     width = PLOT / max(1, len(values))
-    parts = [_line(LABEL, height, LABEL + PLOT, height)]
+    parts = [line((LABEL, height), (LABEL + PLOT, height))]
     last = ""
     for index, (value, label, title) in enumerate(zip(values, labels, titles, strict=True)):
         size = (height - 12) * (value / tallest) ** 0.5
         left = LABEL + index * width
-        parts.append(_rect(left, height - size, max(1.0, width - 1), size, COLOURS[0], title))
+        box = (max(1.0, width - 1), size)
+        parts.append(rect((left, height - size), box, COLOURS[0], title))
         if label != last:
-            parts.append(_text(left + width / 2, height + 14, label, "middle"))
+            parts.append(text(left + width / 2, height + 15, label, "middle"))
         last = label
-    return _svg(height + 22, parts)
+    return svg(height + 22, parts)
 
 
-def scatter(
-    points: Sequence[tuple[float, float, float, str, str]],
-    roof: tuple[float, float],
-    kinds: Sequence[str],
-) -> str:
-    """A roofline: FLOP/s that a point can reach by its FLOP per byte, both logarithmic.
-
-    Args:
-        points: FLOP per byte, FLOP/s, share of time (area), kind, title.
-        roof: FLOP/s and bytes/s of the machine.
-    """
-    peak, rate = roof
-    height = 300
-    x_low, x_high = -1.0, max(4.0, ceil(log10(max((p[0] for p in points), default=1.0))))
-    y_high = log10(peak) + 0.3
-    y_low = min(log10(rate) + x_low, y_high - 1)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        right = (log10(max(x, 10**x_low)) - x_low) / (x_high - x_low)
-        up = (log10(max(y, 10**y_low)) - y_low) / (y_high - y_low)
-        return LABEL + PLOT * right, height - (height - 10) * up
-
-    knee = place(peak / rate, peak)
-    parts = [
-        _line(*place(10**x_low, rate * 10**x_low), *knee),
-        _line(*knee, *place(10**x_high, peak)),
-    ]
-    for power in range(ceil(x_low), floor(x_high) + 1):
-        left, _ = place(10.0**power, peak)
-        parts.append(_text(left, height + 15, f"1e{power}", "middle"))
-    for power in range(ceil(y_low), floor(y_high) + 1):
-        parts.append(_text(LABEL - 8, place(1.0, 10.0**power)[1], f"1e{power}", "end"))
-    for x, y, share, kind, title in points:
-        left, top = place(x, y)
-        radius = 3 + 14 * share**0.5
-        parts.append(
-            f'<circle cx="{left:.1f}" cy="{top:.1f}" r="{radius:.1f}" fill="{colour(kind, kinds)}" '
-            f'fill-opacity="0.6"><title>{escape(title)}</title></circle>'
-        )
-    parts.append(_text(LABEL + PLOT, height + 30, "FLOP per byte", "end"))
-    parts.append(_text(LABEL + 4, 10, "FLOP/s"))
-    return _svg(height + 36, parts)
+def legend(names: Sequence[str], colours: Sequence[str]) -> str:
+    """Names, each with its colour."""
+    items = (
+        f'<span><i style="background:{fill}"></i>{escape(name)}</span>'
+        for name, fill in zip(names, colours, strict=False)
+    )
+    return f'<p class="legend">{"".join(items)}</p>'
 
 
 def colour(kind: str, kinds: Sequence[str]) -> str:
@@ -106,20 +78,26 @@ def colour(kind: str, kinds: Sequence[str]) -> str:
     return COLOURS[list(kinds).index(kind) % len(COLOURS)]
 
 
-def _svg(height: float, parts: Sequence[str]) -> str:
+def svg(height: float, parts: Sequence[str]) -> str:
+    """A picture of parts, as wide as all others."""
     box = f'viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" height="{height:.0f}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{"".join(parts)}</svg>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {box}>{"".join(parts)}</svg>'
 
 
-def _rect(x: float, y: float, width: float, height: float, fill: str, title: str) -> str:
+def rect(corner: tuple[float, float], size: tuple[float, float], fill: str, title: str) -> str:
+    """A box from its upper left corner, with a title that shows under the pointer."""
+    (x, y), (width, height) = corner, size
     box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.2f}" height="{height:.1f}"'
     return f'<rect {box} fill="{fill}"><title>{escape(title)}</title></rect>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float) -> str:
+def line(begin: tuple[float, float], end: tuple[float, float], stroke: str = "#888") -> str:
+    """A straight line."""
+    (x1, y1), (x2, y2) = begin, end
     ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="#888"/>'
+    return f'<line {ends} stroke="{stroke}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, content: str, anchor: str = "start") -> str:
+    """Words; y is their base line."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(content)}</text>'

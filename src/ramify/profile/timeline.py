@@ -23,3 +23,17 @@ def own_times(spans: Sequence[Span], end_us: float = float("inf")) -> list[float
         times.append(max(0.0, end - begin))
         covered = max(covered, end)
     return times
+
+
+def short_gaps_us(spans: Sequence[Span], longest_us: float) -> float:
+    """Microseconds between spans in which nothing runs, pauses longer than `longest_us` left out.
+
+    Args:
+        spans: in order of begin.
+    """
+    total, covered = 0.0, spans[0].end_us if spans else 0.0
+    for span in spans:
+        gap = span.begin_us - covered
+        total += gap if 0 < gap <= longest_us else 0.0
+        covered = max(covered, span.end_us)
+    return total

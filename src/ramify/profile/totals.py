@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ramify.profile.measured import Measured
 from ramify.profile.operators.kinds import KINDS
-from ramify.profile.report import ComponentReport, Measured, Report
+from ramify.profile.report import ComponentReport, Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +56,21 @@ def flash_speedup(parts: Sequence[ComponentReport]) -> float:
     return total.naive_s / total.flash_s if total.flash_s else 1.0
 
 
+def least_by_kind(parts: Sequence[ComponentReport], attention: str) -> dict[str, float]:
+    """Least seconds of one pass of some parts by kind, attention being flash or naive."""
+    return {
+        kind: total.naive_s if attention == "naive" else total.flash_s
+        for kind, total in totals(parts, once=True).items()
+    }
+
+
 def efficiency(parts: Sequence[ComponentReport], measured: Measured) -> dict[str, float]:
     """Least time over measured time by kind, of one pass of the parts that were measured.
 
     Kernels of one kind may hide in another (a product that normalises on its way), so 1 is no
     strict limit for a kind.
     """
-    found = totals(parts, once=True)
-    least = {
-        kind: total.naive_s if measured.attention == "naive" else total.flash_s
-        for kind, total in found.items()
-    }
+    least = least_by_kind(parts, measured.attention)
     return {
         entry.kind: least.get(entry.kind, 0.0) / entry.seconds
         for entry in measured.kinds

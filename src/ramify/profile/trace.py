@@ -1,12 +1,14 @@
-"""Decode steps under torch's profiler, and what its trace says the device did in each."""
+"""Decode steps and passes under torch's profiler, and what the device did in each."""
 
 from __future__ import annotations
 
 import gzip
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -36,6 +38,14 @@ class Span:
         return self.begin_us + self.duration_us
 
 
+@dataclass(frozen=True)
+class Trace:
+    """Passes under the profiler."""
+
+    events: list[dict[str, Any]]  # complete ones, with shapes
+    windows: list[tuple[float, float]]  # of each pass on the host; microseconds, on their clock
+
+
 def trace_steps(step: Callable[[], object], num_steps: int, path: Path, *, on_gpu: bool) -> None:
     """Run `step` so often under the profiler, after a few runs more, and write the trace.
 
@@ -58,20 +68,43 @@ def trace_steps(step: Callable[[], object], num_steps: int, path: Path, *, on_gp
             profiler.step()
 
 
+def trace_passes(
+    prepare: Callable[[], Callable[[], object]],
+    marking: Callable[[], AbstractContextManager[None]],
+    repeats: int,
+    *,
+    on_gpu: bool,
+) -> Trace:
+    """Run passes one by one under the profiler, the device idle before and after each.
+
+    Args:
+        prepare: makes a pass; outside of what is traced.
+        marking: open around each pass.
+    """
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        with profile(activities=activities, record_shapes=True) as profiler:
+            for _ in range(1 + repeats):  # the profiler's own start-up falls into the first
+                run = prepare()
+                wait()
+                with record_function(STEP), marking():
+                    run()
+                    wait()
+        profiler.export_chrome_trace(str(path))
+        events = _complete(path)
+    return Trace(events, _ranges(events)[1:])
+
+
 def spans_by_step(path: Path, *, on_gpu: bool) -> list[list[Span]]:
     """What each traced step set off, in order of begin; steps that set off nothing are left out.
 
     Of a GPU's trace: kernels and copies, found by the call that launched them, as a step may run
     long after it was launched. Of a CPU's: the operators that no other operator called.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
-    ranges = sorted(
-        (event["ts"], event["ts"] + event["dur"])
-        for event in events
-        if event.get("cat") == "user_annotation" and event["name"] == STEP
-    )
+    events = _complete(path)
+    ranges = _ranges(events)
     if on_gpu:
         return _by_range(launches(events), ranges)
     operators = [(event["ts"], event) for event in events if event.get("cat") == "cpu_op"]
@@ -90,6 +123,22 @@ def launches(events: Sequence[dict[str, Any]]) -> list[tuple[float | None, dict[
         for event in events
         if event.get("cat") in ON_DEVICE
     ]
+
+
+def _complete(path: Path) -> list[dict[str, Any]]:
+    """Events with a begin and a duration."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        return [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
+
+
+def _ranges(events: Sequence[dict[str, Any]]) -> list[tuple[float, float]]:
+    """Windows of the host around each step, in order."""
+    return sorted(
+        (event["ts"], event["ts"] + event["dur"])
+        for event in events
+        if event.get("cat") == "user_annotation" and event["name"] == STEP
+    )
 
 
 def _by_range(

@@ -31,6 +31,12 @@ from ramify.profile.operators.attention import (
 from ramify.profile.operators.formulas import formula_of, op_name
 from ramify.profile.operators.record import OpRecord
 
+ATTENTION_MARK = "ramify attention: "
+"""Starts the name of the range around each attention; its kind and `of` its shapes follow."""
+
+MODULE_MARK = "ramify module: "
+"""Starts the name of the range around each call of a module; its path follows."""
+
 # views whose schema does not say so, and room without content: neither moves a byte
 FREE = frozenset(
     "aten._unsafe_view aten.detach aten.lift_fresh aten.alias aten._reshape_alias aten.empty "
@@ -44,7 +50,6 @@ class Recorder:
 
     Args:
         modules: the outermost modules by name; paths start with the name.
-        mark: starts the name of the profiler range that `marking` puts around each attention.
         num_frames: of a video whose temporal attention no name gives away, see `attention_kind`.
     """
 
@@ -52,14 +57,13 @@ class Recorder:
         self,
         modules: Mapping[str, torch.nn.Module],
         num_frames: int | None = None,
-        mark: str = "",
     ) -> None:
         self.records: list[OpRecord] = []
-        self.mark = mark
         self.modules = modules
         self._num_frames = None if _names_temporal(modules) else num_frames
         self._callers: list[Caller] = [Caller("", None)]
         self._is_inside_attention = False
+        self._ranges: list[Any] | None = None  # open ones of modules, while marking
 
     @contextmanager
     def recording(self) -> Iterator[Recorder]:
@@ -69,9 +73,13 @@ class Recorder:
 
     @contextmanager
     def marking(self) -> Iterator[None]:
-        """Keep no records of what runs inside; name each attention in a profiler's trace."""
-        with self._tracking(), _Functions(self._mark_attention):
-            yield
+        """Keep no records of what runs inside; name modules and attention in a profiler's trace."""
+        self._ranges = []
+        try:
+            with self._tracking(), _Functions(self._mark_attention):
+                yield
+        finally:
+            self._ranges = None
 
     @contextmanager
     def _tracking(self) -> Iterator[None]:
@@ -89,9 +97,14 @@ class Recorder:
     def _track(self, path: str, module: torch.nn.Module) -> tuple[Any, Any]:
         def enter(called: torch.nn.Module, args: Any, kwargs: Any) -> None:
             self._callers.append(Caller(path, context_length(called, args, kwargs)))
+            if self._ranges is not None:
+                self._ranges.append(record_function(MODULE_MARK + path))
+                self._ranges[-1].__enter__()
 
         def leave(called: torch.nn.Module, args: Any, result: Any) -> None:
             self._callers.pop()
+            if self._ranges is not None:
+                self._ranges.pop().__exit__(None, None, None)
 
         return (
             module.register_forward_pre_hook(enter, with_kwargs=True),
@@ -128,10 +141,11 @@ class Recorder:
     def _mark_attention(
         self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> torch.Tensor:
-        caller = self._callers[-1]
-        shape = attention_shape(arguments_of(args, kwargs), caller)
+        named, caller = arguments_of(args, kwargs), self._callers[-1]
+        shape = attention_shape(named, caller)
         kind = attention_kind(shape, caller, self._num_frames)
-        with record_function(self.mark + kind):
+        sizes = [list(named[name].shape) for name in ("query", "key", "value")]
+        with record_function(f"{ATTENTION_MARK}{kind} of {sizes}"):
             return func(*args, **kwargs)
 
     def see(self, func: torch._ops.OpOverload, args: Any, kwargs: Any, result: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ramify.core.errors import ConfigError, InputError, expected_got
+from ramify.profile.presets.random import generator
 
 LIBRARIES = {"diffusers": "pip install 'ramify[profile]'", "transformers": "pip install ramify"}
 
@@ -39,7 +40,7 @@ def fill_weights(module: torch.nn.Module, device: str) -> torch.nn.Module:
     with torch.no_grad():
         for tensor in (*filled.parameters(), *filled.buffers()):
             if tensor.is_floating_point():
-                tensor.normal_(std=0.02)
+                tensor.normal_(std=0.02, generator=generator(str(tensor.device)))
             else:
                 tensor.zero_()
     return filled

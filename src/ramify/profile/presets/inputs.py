@@ -9,6 +9,7 @@ import torch
 
 from ramify.core.errors import ConfigError, expected_got
 from ramify.profile.presets.expressions import evaluate
+from ramify.profile.presets.random import generator
 
 MAX_ID = 100
 """Token ids stay below, so that every vocabulary has them."""
@@ -56,11 +57,12 @@ def _filled(sizes: Sequence[int], dtype: torch.dtype, device: torch.device) -> t
     """Noise, small token ids or ones, by dtype."""
     if device.type == "meta":
         return torch.empty(sizes, dtype=dtype, device=device)
-    if dtype.is_floating_point:
-        return torch.randn(sizes, dtype=dtype, device=device)
     if dtype is torch.bool:
         return torch.ones(sizes, dtype=dtype, device=device)
-    return torch.randint(MAX_ID, sizes, dtype=dtype, device=device)
+    numbers = generator(str(device))
+    if dtype.is_floating_point:
+        return torch.randn(sizes, dtype=dtype, device=device, generator=numbers)
+    return torch.randint(MAX_ID, sizes, dtype=dtype, device=device, generator=numbers)
 
 
 def _device(module: torch.nn.Module) -> torch.device:
