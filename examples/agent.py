@@ -21,9 +21,7 @@ from ramify import LLM, NodeHandle, SamplingParams, save_tree
 from ramify.zoo.tasks import JUDGE_SUFFIX, NO, YES, Problem, get_task
 from ramify.zoo.tasks.puzzle import prompt_of
 
-LINE = SamplingParams(
-    temperature=1.5, max_tokens=24, stop="\n", include_stop_str_in_output=True, logprobs=0
-)
+LINE = SamplingParams(temperature=1.5, max_tokens=24, stop="\n", include_stop_str_in_output=True)
 MOST_TRIES = 40
 PIN_S = 60.0
 

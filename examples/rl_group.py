@@ -48,7 +48,7 @@ class Group:
 
 def sample_group(llm: LLM, problem: Problem, *, seed: int) -> Group:
     """Draw the group and lay it out."""
-    params = SamplingParams(n=GROUP_SIZE, temperature=1.0, max_tokens=64, logprobs=0, seed=seed)
+    params = SamplingParams(n=GROUP_SIZE, temperature=1.0, max_tokens=64, seed=seed)
     (output,) = llm.generate(problem.prompt, params)
     samples = output.outputs
     lengths = np.array([len(sample.token_ids) for sample in samples])
@@ -56,7 +56,7 @@ def sample_group(llm: LLM, problem: Problem, *, seed: int) -> Group:
     token_ids = np.full(mask.shape, PAD, dtype=np.int64)
     logprobs = np.zeros(mask.shape, dtype=np.float32)
     token_ids[mask] = [token for sample in samples for token in sample.token_ids]
-    logprobs[mask] = [token.logprob for sample in samples for token in sample.logprobs or ()]
+    logprobs[mask] = [x for sample in samples for x in sample.token_logprobs or ()]
     check = get_task(problem.task).check
     rewards = np.array([check(problem, sample.text).score for sample in samples], dtype=np.float32)
     return Group(

@@ -151,3 +151,9 @@ def test_damaged_model_directories(tiny: Tiny, tmp_path: Path) -> None:
     (damaged / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ConfigError, match="model-00002-of-00002.safetensors"):
         LLM(str(damaged))
+
+
+@pytest.mark.parametrize("params", [BeamSearchParams(), [SamplingParams(), 3], "greedy"], ids=str)
+def test_params_of_another_kind_are_named(make_llm: Callable[..., LLM], params: Any) -> None:
+    with pytest.raises(InputError, match="params: expected SamplingParams"):
+        make_llm().generate([[1, 2], [3]], params)

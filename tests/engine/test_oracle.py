@@ -59,8 +59,28 @@ def test_prompt_and_token_logprobs_equal_transformers(
             assert token.logprob == pytest.approx(exact[at, ids[at + 1]].item(), abs=1e-4)
             best = exact[at].topk(len(token.top))
             assert [t for t, _ in token.top] == best.indices.tolist()
-        total = sum(t.logprob for t in branch.logprobs)
-        assert branch.cumulative_logprob == pytest.approx(total)
+        assert branch.token_logprobs == [t.logprob for t in branch.logprobs]
+        assert branch.cumulative_logprob == pytest.approx(sum(branch.token_logprobs))
+
+
+def test_every_token_comes_with_its_logprob(
+    tiny: tuple[Path, LlamaForCausalLM], make_llm: Callable[..., LLM]
+) -> None:
+    """Without being asked for, so that a group for a trainer is decoded as fast as any other."""
+    llm = make_llm()
+    params = SamplingParams(n=3, max_tokens=12, seed=4)
+    for prompt, output in zip(PROMPTS, llm.generate(PROMPTS, params), strict=True):
+        for branch in output.outputs:
+            ids = [*prompt, *branch.token_ids]
+            with torch.inference_mode():
+                exact = tiny[1](torch.tensor([ids])).logits[0].log_softmax(-1)
+            wanted = exact[range(len(prompt) - 1, len(ids) - 1), branch.token_ids].tolist()
+            assert branch.token_logprobs == pytest.approx(wanted, abs=1e-4)
+            assert branch.logprobs is None
+    params = BeamSearchParams(beam_width=2, max_tokens=3, ignore_eos=True)
+    (beams,) = llm.beam_search([PROMPTS[0]], params)
+    # the tokens of a front know theirs, the last one is chosen and not computed
+    assert [b.token_logprobs for b in beams.outputs] == [None, None]
 
 
 def test_scores_of_continuations_equal_transformers(

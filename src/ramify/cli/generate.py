@@ -30,8 +30,6 @@ def execute(options: GenerateOptions, out: Output) -> int:
     check_export(options.export)
     params = sampling_params(options.sampling)
     params = replace(params, structured=_structured(options.structured))
-    if options.export is not None and params.logprobs is None:
-        params = replace(params, logprobs=0)  # a tree shows how probable its tokens were
     llm = LLM(**engine_settings(options.engine))
     if out.is_json or len(prompts) > 1:
         # all prompts share the steps; their texts would mix on a terminal if they were streamed

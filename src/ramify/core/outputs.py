@@ -67,12 +67,18 @@ class TokenLogprob:
 
 @dataclass(kw_only=True)
 class CompletionOutput:
-    """One finished (or still growing) branch."""
+    """One finished (or still growing) branch.
+
+    `token_logprobs` are those of `token_ids` by the model's own distribution, natural log, and need
+    not be asked for; None where some token's is not known, as of beams and of given text. `logprobs`
+    has ranks and alternatives too, where `SamplingParams.logprobs` asked for them.
+    """
 
     index: int
     text: str
     token_ids: list[int]
     cumulative_logprob: float
+    token_logprobs: list[float] | None = None
     logprobs: list[TokenLogprob] | None = None
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None

@@ -67,7 +67,6 @@ def _nodes_of(output: RequestOutput) -> list[TreeNode]:
 
 
 def _branch(branch: CompletionOutput) -> TreeNode:
-    known = branch.logprobs
     return TreeNode(
         id=branch.index + 1,
         parent=0,
@@ -75,7 +74,7 @@ def _branch(branch: CompletionOutput) -> TreeNode:
         text=branch.text,
         state=(NodeState.GROWING if branch.finish_reason is None else NodeState.IDLE).value,
         cumulative_logprob=branch.cumulative_logprob,
-        token_logprobs=None if known is None else [token.logprob for token in known],
+        token_logprobs=branch.token_logprobs,
         score=branch.score,
         finish_reason=branch.finish_reason,
         stop_reason=branch.stop_reason,

@@ -273,9 +273,14 @@ class LLM:
     ) -> list[SamplingParams]:
         if params is None or isinstance(params, SamplingParams):
             return [params or SamplingParams()] * count
-        if len(params) != count:
-            raise InputError(expected_got("params", f"one or {count}", len(params)))
-        return list(params)
+        every = list(params) if isinstance(params, Sequence) else [params]
+        for one in every:
+            if not isinstance(one, SamplingParams):
+                got = type(one).__name__
+                raise InputError(expected_got("params", f"SamplingParams, one or {count}", got))
+        if len(every) != count:
+            raise InputError(expected_got("params", f"one or {count}", len(every)))
+        return every
 
     def _check(self, ids: list[int], params: SamplingParams) -> None:
         self.engine.live.check_params(params)

@@ -15,11 +15,13 @@ def completion(tree: LogicalTree, node: int, index: int) -> CompletionOutput:
     steps = tree.path(node)[1:]
     last = tree[node]
     has_logprobs = any(step.logprobs is not None for step in steps)
+    known = [step.known_logprobs for step in steps]
     return CompletionOutput(
         index=index,
         text=tree.completion_text(node),
         token_ids=tree.completion_ids(node),
         cumulative_logprob=last.cumulative_logprob,
+        token_logprobs=None if None in known else [x for part in known for x in part or ()],
         logprobs=[t for step in steps for t in step.logprobs or ()] if has_logprobs else None,
         finish_reason=last.finish_reason,
         stop_reason=last.stop_reason,
