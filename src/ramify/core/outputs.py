@@ -70,8 +70,8 @@ class CompletionOutput:
     """One finished (or still growing) branch.
 
     `token_logprobs` are those of `token_ids` by the model's own distribution, natural log, and need
-    not be asked for; None where some token's is not known, as of beams and of given text. `logprobs`
-    has ranks and alternatives too, where `SamplingParams.logprobs` asked for them.
+    not be asked for; None where some token's is not known, as of beams and of given text.
+    `logprobs` has ranks and alternatives too, where `SamplingParams.logprobs` asked for them.
     """
 
     index: int
