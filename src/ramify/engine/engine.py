@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from ramify.cache import Node, TokenTree
+from ramify.cache import TokenTree
 from ramify.core.errors import InputError, OutOfSlots, RequestAborted, expected_got
 from ramify.core.seeds import mix64
 from ramify.core.speculative import SpeculativeConfig
 from ramify.engine import beams
-from ramify.engine.batch import BatchBuilder, StepBatch
+from ramify.engine.assembly import Assembly
+from ramify.engine.batch import StepBatch
 from ramify.engine.charge import charge_step
 from ramify.engine.codec import Codec
 from ramify.engine.live import Limits, LiveTrees
@@ -31,12 +32,9 @@ from ramify.engine.speculation.draft import Drafter, ReadsHidden
 from ramify.engine.speculation.speculator import Speculator
 from ramify.engine.steady import SteadyDecode, open_steady, steady_tasks
 from ramify.engine.view import make_view, relieve
-from ramify.scheduling import Decision, Policy, View
+from ramify.scheduling import Policy, View
 from ramify.search.controller import Controller, Started
 from ramify.search.tree import LogicalTree, NodeState
-
-MAX_LOGITS_PER_TASK = 256
-"""Logits rows one task may ask for in a step, which bounds memory when prompts are scored."""
 
 
 class Engine:
@@ -70,17 +68,16 @@ class Engine:
         self._ids = itertools.count()
         self._arriving: dict[int, Request] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._coming: set[Node] = set()  # what the running tasks of a step compute
         self._may_run_ahead = run_ahead
         self._steady: SteadyDecode | None = None
-        self._speculator: Speculator | None = None
+        self._assembly = Assembly(self.live, executor.scratch_slot, clock)
         self._second: SecondModel | None = None
 
     def speculate(self, drafter: Drafter, config: SpeculativeConfig) -> None:
         """Let a drafter guess ahead for every branch from now on; tokens stay what they are."""
         if isinstance(drafter, ReadsHidden):
             self.executor.keep_hidden()
-        self._speculator = Speculator(drafter, config, self.live, self._clock)
+        self._assembly.speculator = Speculator(drafter, config, self.live, self._clock)
 
     def value_by_head(self, head: OwnHead) -> None:
         """Let a head on the model's hidden states value paths from now on."""
@@ -90,6 +87,10 @@ class Engine:
     def value_by_model(self, second: SecondModel) -> None:
         """Let a second model value paths from now on, in the steps of this engine."""
         self.live.valuer = self._second = second
+
+    @property
+    def _speculator(self) -> Speculator | None:
+        return self._assembly.speculator
 
     # ── the outside: submit, abort, step ─────────────────────────────────────────────────────────
     def submit(
@@ -176,8 +177,7 @@ class Engine:
         if not self.live.tasks:
             return False
         decision = self.policy.decide(self._view())
-        self._preempt(decision)
-        builder, ready = self._assemble(decision)
+        builder, ready = self._assembly.assemble(decision, self._fail)
         if not builder.num_rows:
             return self._serve_complete(ready) or self._unblock()
         may_run_ahead = self._may_run_ahead and builder.num_rows == len(ready)
@@ -244,78 +244,8 @@ class Engine:
     def _view(self) -> View:
         """Freeze what the policy may know."""
         is_tight = relieve(self.live)
-        self._coming = self.live.coming()
-        return make_view(self.live, self._clock(), self._must_wait, is_tight=is_tight)
-
-    def _must_wait(self, task: Task) -> bool:
-        """Whether another request is computing a prefix that this prompt can then reuse."""
-        if not self.live.is_unopened(task):
-            return False
-        return self.live.shares_prefill(task.request, self._coming)
-
-    def _preempt(self, decision: Decision) -> None:
-        for task_id in decision.preempt:
-            task = self.live.tasks[task_id]
-            assert task.is_running, "a policy may preempt running tasks only"
-            self.live.suspend(task)
-
-    def _assemble(self, decision: Decision) -> tuple[BatchBuilder, list[tuple[Task, Wanted, bool]]]:
-        """Open, admit and schedule what was decided; returns the rows and who wants what."""
-        items = [item for work in decision.works for item in work.items]
-        assert all(rows > 0 for _, rows in items), "a policy must give a task at least one row"
-        # opening may split nodes, so all paths are open before the builder holds on to any node
-        chosen = [
-            (task, rows)
-            for task, rows in ((self.live.tasks[task_id], rows) for task_id, rows in items)
-            if self._admit(task)
-        ]
-        if self._speculator is not None:
-            self._speculator.propose(chosen, self._fail)
-            chosen = [(task, rows) for task, rows in chosen if task.id in self.live.tasks]
-        builder = BatchBuilder(self.cache, self.executor.scratch_slot)
-        scheduled: list[tuple[Task, bool]] = []
-        for task, rows in chosen:
-            try:
-                whole = self._schedule(builder, task, rows)
-            except OutOfSlots:
-                # the policy counted on slots that others took first: try again next step
-                self.live.suspend(task)
-                continue
-            scheduled.append((task, whole))
-        ready = [self._want(builder, task, whole) for task, whole in scheduled]
-        if self._speculator is not None:
-            self._speculator.attach(builder, [task for task, whole in scheduled if whole])
-        return builder, ready
-
-    def _schedule(self, builder: BatchBuilder, task: Task, rows: int) -> bool:
-        """Add rows of a task; returns whether its whole path is computed then."""
-        if isinstance(task, Beams):
-            return beams.schedule(builder, task, rows)
-        return builder.schedule(self.live.open(task), rows, task.request.id)
-
-    def _admit(self, task: Task) -> bool:
-        """Open a task's path; False when a prompt admitted just before it computes its prefix."""
-        if self._must_wait(task):
-            return False
-        if not task.paths:
-            self.live.open(task)
-        self._coming |= self.cache.coming(task.paths)
-        task.is_running = True
-        if task.request.admitted_s is None:
-            task.request.admitted_s = self._clock()
-            task.request.usage.queue_s = task.request.admitted_s - task.request.arrived_s
-        return True
-
-    @staticmethod
-    def _want(builder: BatchBuilder, task: Task, whole: bool) -> tuple[Task, Wanted, bool]:
-        """Ask the batch for the logits a task wants and this step can give."""
-        if isinstance(task, Beams):
-            return task, beams.wanted(builder, task), whole
-        assert task.cursor is not None, "a scheduled task has an open path"
-        positions = task.wanted()
-        asked = positions[:MAX_LOGITS_PER_TASK]
-        wanted = builder.logits_at(task.cursor, asked, task.request.id)
-        return task, wanted, whole and len(asked) == len(positions)
+        self._assembly.begin()
+        return make_view(self.live, self._clock(), self._assembly.must_wait, is_tight=is_tight)
 
     def _serve_complete(self, ready: list[tuple[Task, Wanted, bool]]) -> bool:
         """Serve tasks whose tokens are all computed and that ask for no logits, if there are any.
