@@ -14,6 +14,11 @@ def task(task_id: int, pending: int, held: int = 0) -> TaskView:
     return TaskView(id=task_id, request=task_id, arrival=task_id, pending=pending, held=held)
 
 
+def waits(task_id: int, pending: int, cached: int) -> TaskView:
+    """A prompt of `pending` tokens that the prefix cache knows in part."""
+    return TaskView(id=task_id, request=task_id, arrival=task_id, pending=pending, cached=cached)
+
+
 def view(waiting: list[TaskView], running: list[TaskView], available: int) -> View:
     kv = KvView(total=1000, available=available)
     return View(now_s=0.0, waiting=waiting, running=running, kv=kv)
@@ -23,6 +28,7 @@ def items(decision: Decision) -> list[tuple[int, int]]:
     return [item for work in decision.works for item in work.items]
 
 
+ONE_ROW_EACH = [(1, 1), (2, 1)]
 FCFS = [
     ("idle", [], [], 100, [], []),
     ("decodes run together", [], [task(0, 1), task(1, 1)], 100, [(0, 1), (1, 1)], []),
@@ -38,6 +44,8 @@ FCFS = [
     ("prompts queue in order", [task(1, 9), task(2, 1)], [], 100, [(1, 8)], []),
     ("no overtaking: the head does not fit", [task(1, 9), task(2, 1)], [], 5, [], []),
     ("a running prompt's tokens are spoken for", [task(1, 5)], [task(0, 50)], 54, [(0, 8)], []),
+    ("cached tokens take no row", [waits(1, 50, 49), waits(2, 50, 50)], [], 100, ONE_ROW_EACH, []),
+    ("but their slots count", [waits(1, 50, 49), waits(2, 50, 50)], [], 99, [(1, 1)], []),
     ("a repeated row needs no slot", [task(1, 0)], [], 0, [(1, 1)], []),
     ("the youngest is preempted", [], [task(0, 1), task(1, 1, 3)], 1, [(0, 1)], [1]),
     (

@@ -28,6 +28,7 @@ COMMANDS: dict[type, str] = {
     opt.BenchDeftOptions: "ramify.cli.bench_deft",
     opt.BenchDeftEngineOptions: "ramify.cli.bench_deft_engine",
     opt.BenchLeanOptions: "ramify.cli.bench_lean",
+    opt.BenchSearchOptions: "ramify.cli.bench_search",
     opt.BenchSoakOptions: "ramify.cli.bench_soak",
     opt.ProfileOptions: "ramify.cli.profile_step",
     opt.ProfileModelOptions: "ramify.cli.profile_model",

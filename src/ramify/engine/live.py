@@ -98,6 +98,12 @@ class LiveTrees:
         shared = 0 if base is None else self.cache.pending(base)
         return shared, self.cache.pending(task.cursor) - shared
 
+    def cached_tokens(self, task: Task) -> int:
+        """Tokens of a prompt without a path yet that the prefix cache holds now."""
+        if not (self._prefix_cache and self.is_unopened(task)):
+            return 0
+        return self.cache.computed_match(task.request.prompt_ids)
+
     def open(self, task: Task) -> Cursor:
         """Give a task its path, matching the prompt against the cache when it is the first."""
         if task.cursor is not None:

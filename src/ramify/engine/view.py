@@ -55,6 +55,7 @@ def _task_view(
         request=task.request.id,
         arrival=task.request.id,
         pending=pending,
+        cached=live.cached_tokens(task),
         held=live.private_slots(task) if is_tight else 0,
     )
 

@@ -23,11 +23,13 @@ class TaskView:
     arrival: int  # order of the request's arrival; lower came first
     pending: int  # tokens to compute before logits exist; 0 = only the last row is asked again
     held: int = 0  # slots that preempting this task would free
+    cached: int = 0  # of the pending tokens, those that a waiting prompt will find computed
 
     @property
     def rows(self) -> int:
         """Rows the task needs in all: its pending tokens, or one to ask again."""
-        return max(self.pending, 1)
+        # cached tokens take no row, yet the slots they hold can be evicted no longer
+        return max(self.pending - self.cached, 1)
 
     @property
     def is_decode(self) -> bool:

@@ -1,7 +1,8 @@
 """A search by a client that knows no tree handles: every expansion resends its path as text.
 
 The algorithm's controller runs here, on a tree of the client's own. All expansions that it asks for
-at once are sent at once, and an expansion is answered as soon as its samples are there.
+at once are sent at once and heard of together: steps of equal length end together in the engine's
+own tree too, and an algorithm without levels would else depend on which request is a step ahead.
 """
 
 from __future__ import annotations
@@ -97,9 +98,7 @@ class ResendSearch:
         self._sent.append(_Sent(action=action, first_sample=first, requests=requests))
 
     @staticmethod
-    def _body(
-        action: Expand, prompt: str, *, n: int, seed: int, first_sample: int = 0
-    ) -> bytes:
+    def _body(action: Expand, prompt: str, *, n: int, seed: int, first_sample: int = 0) -> bytes:
         params = action.params
         body = CompletionBody(
             prompt=prompt,
@@ -117,11 +116,10 @@ class ResendSearch:
 
     # ── replies ──────────────────────────────────────────────────────────────────────────────────
     def _collect(self) -> list[Event]:
-        """Events of the expansions whose samples are all there, in the order they were sent."""
-        over = [sent for sent in self._sent if all(r.is_done for r in sent.requests)]
-        if not over:
+        """Events of all that was sent, in that order, once every sample is there."""
+        if not all(request.is_done for sent in self._sent for request in sent.requests):
             return []
-        self._sent = [sent for sent in self._sent if sent not in over]
+        over, self._sent = self._sent, []
         return [event for sent in over for event in self._answer(sent)]
 
     def _answer(self, sent: _Sent) -> list[Event]:
@@ -145,9 +143,9 @@ class ResendSearch:
         return node.id
 
 
-def tokens_by_place(parents: Sequence[int | None], tokens: Sequence[Sequence[int]]) -> dict[
-    tuple[int, ...], tuple[int, ...]
-]:
+def tokens_by_place(
+    parents: Sequence[int | None], tokens: Sequence[Sequence[int]]
+) -> dict[tuple[int, ...], tuple[int, ...]]:
     """A tree's tokens by place: the ranks among siblings that lead from the root to a node.
 
     Args:

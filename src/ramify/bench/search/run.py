@@ -67,7 +67,7 @@ class SearchRun:
 
     @property
     def prefill_tokens(self) -> int:
-        """Tokens computed without need for a branch's next one: a branch computes all but its last."""
+        """Tokens computed, but for no branch's next one: a branch computes all but its last."""
         return self.computed_tokens - self.generated_tokens + len(self.tree)
 
 
@@ -82,7 +82,7 @@ def bench_searches(bench: SearchBench) -> list[SearchRow]:
         runs: dict[str, list[SearchRun]] = {form: [] for form in FORMS}
         for form in FORMS:
             run_once(bench, algorithm, form, seed=bench.seed)
-        turns = {form: 0 for form in FORMS}
+        turns = dict.fromkeys(FORMS, 0)
         for form in interleaved(FORMS, bench.repeats):
             turns[form] += 1
             runs[form].append(run_once(bench, algorithm, form, seed=bench.seed + turns[form]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import SamplingParams
@@ -57,7 +58,7 @@ def value_of_place(tree: TreeView, node: int) -> Value:
     """A value in [0, 1) drawn from the ranks among siblings on the way to a node."""
     drawn = 0
     path = tree.path(node)
-    for above, step in zip(path, path[1:], strict=False):
+    for above, step in pairwise(path):
         drawn = mix64(drawn ^ mix64(above.children.index(step.id)))
     return Value(score=(drawn >> 11) / (1 << 53))
 
