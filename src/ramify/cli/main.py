@@ -30,6 +30,7 @@ COMMANDS: dict[type, str] = {
     opt.BenchLeanOptions: "ramify.cli.bench_lean",
     opt.BenchSearchOptions: "ramify.cli.bench_search",
     opt.BenchSoakOptions: "ramify.cli.bench_soak",
+    opt.BenchSpeculationOptions: "ramify.cli.bench_speculation",
     opt.ProfileOptions: "ramify.cli.profile_step",
     opt.ProfileModelOptions: "ramify.cli.profile_model",
     opt.ProfileSuiteOptions: "ramify.cli.profile_suite",
