@@ -27,6 +27,7 @@ class Steps:
     k: int | tuple[int, ...]  # branches tried from a node, for all levels or level by level
     width: int  # nodes kept at a level
     temperature: float = 1.0
+    sample_temperature: float = 1.0  # of whole answers, as best-of-n takes them
     stop: tuple[str, ...] = ("\n",)
     judge: Judge | None = None
     budget_tokens: int | None = None  # where a search gives up unless told otherwise
@@ -72,6 +73,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "smc": {"width": 4},
 }
 """How wide each search over steps is on every family; a tree of thoughts is told by `Steps`."""
+
+STEP_BEAM: dict[str, Any] = {"k": (8, 3, 3), "width": 2}
+"""A tree of thoughts once through, breadth first."""
 
 JUDGE_THRESHOLD = 0.3
 """Depth first, a step that the judge believes in less is not followed."""
