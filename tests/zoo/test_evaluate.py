@@ -59,7 +59,7 @@ def test_longer_lists_have_room_for_their_answer():
 def test_unknown_method():
     options = Options(count=1)
     llm = LLM("ramify-tiny", num_slots=64)
-    with pytest.raises(InputError, match="algorithm"):
+    with pytest.raises(InputError, match="method: expected one of greedy"):
         solve(llm, heldout_problems(options), "astar", options)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from ramify.core.errors import InputError, expected_got
 from ramify.core.params import BeamSearchParams, SamplingParams
 from ramify.search import BeamSearch, BestOfN, Budget, Controller, Sample, make_controller
 from ramify.zoo.steps import SIZES, STEP_BEAM, STEPS, Steps, checker_scorer, search_options
@@ -43,11 +44,10 @@ class Setting:
 
 
 def make_method(name: str, setting: Setting) -> Method:
-    """A method by name; `NAME_no_judge` is a search without its judge.
-
-    Raises InputError for a name that no search has.
-    """
+    """A method by name; `NAME_no_judge` is a search without its judge. Raises InputError."""
     plain = {"greedy": _greedy, "best_of_n": _best_of_n, "beam": _beam}
+    if name.removesuffix(NO_JUDGE) not in METHODS:
+        raise InputError(expected_got("method", f"one of {', '.join(METHODS)}", repr(name)))
     return plain[name](setting) if name in plain else _search(name, setting)
 
 

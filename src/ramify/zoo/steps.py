@@ -54,6 +54,7 @@ STEPS: dict[str, Steps] = {
         k=(2, 1, 1),
         width=1,
         temperature=1.3,
+        sample_temperature=1.3,
         judge=PUZZLE_JUDGE,
         budget_tokens=240,
     ),
@@ -66,15 +67,15 @@ STEPS: dict[str, Steps] = {
 
 
 SIZES: dict[str, dict[str, Any]] = {
-    "tot_dfs": {"k": 2},
-    "dvts": {"width": 2, "k": 2},
-    "rebase": {"width": 3},
-    "mcts": {"k": 1, "exploration": 0.1, "widening": 0.7},
+    "tot_dfs": {"k": 1},
+    "dvts": {"width": 2, "k": 3},
+    "rebase": {"width": 3, "balance": 0.1},
+    "mcts": {"k": 1, "exploration": 0.1, "widening": 0.0, "urgency": 0.7},
     "smc": {"width": 4},
 }
 """How wide each search over steps is on every family; a tree of thoughts is told by `Steps`."""
 
-STEP_BEAM: dict[str, Any] = {"k": (8, 3, 3), "width": 2}
+STEP_BEAM: dict[str, Any] = {"k": (8, 3, 2), "width": 2}
 """A tree of thoughts once through, breadth first."""
 
 JUDGE_THRESHOLD = 0.3
