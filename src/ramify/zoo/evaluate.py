@@ -186,6 +186,7 @@ def _setting(llm: LLM, options: Options) -> Setting:
     longest = 0 if options.size is None else options.size + 8
     return Setting(
         task=options.task,
+        size=options.size,
         budget_tokens=options.budget,
         answer_tokens=max(get_task(options.task).max_tokens, longest),
         eos_token_ids=llm.engine.limits.eos_token_ids,

@@ -14,8 +14,18 @@ from typing import Any, NamedTuple
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import BeamSearchParams, SamplingParams
 from ramify.search import BeamSearch, BestOfN, Budget, Controller, Sample, make_controller
-from ramify.zoo.steps import SIZES, STEP_BEAM, STEPS, Steps, checker_scorer, search_options
+from ramify.zoo.steps import (
+    SIZES,
+    STEP_BEAM,
+    STEPS,
+    Steps,
+    checker_scorer,
+    long_list,
+    search_options,
+    sizes_of,
+)
 from ramify.zoo.tasks import Problem
+from ramify.zoo.tasks.lists import MAX_DIGITS
 
 BEAM_WIDTH = 4
 NO_JUDGE = "_no_judge"
@@ -34,6 +44,7 @@ class Setting:
     """What all methods are told, and what replaces a search's own sizes."""
 
     task: str
+    size: int | None = None  # of a list
     budget_tokens: int  # generated tokens per problem
     answer_tokens: int  # the longest answer
     eos_token_ids: tuple[int, ...]
@@ -41,6 +52,12 @@ class Setting:
     temperature: float | None = None  # of steps
     k: tuple[int, ...] | None = None
     width: int | None = None
+
+    @property
+    def steps(self) -> Steps:
+        """The family's steps, or those of lists that training did not have."""
+        size = self.size or 0
+        return long_list(size) if size > MAX_DIGITS else STEPS[self.task]
 
 
 def make_method(name: str, setting: Setting) -> Method:
@@ -60,7 +77,7 @@ def _best_of_n(setting: Setting) -> Method:
     """Rounds of one sample: stops at the first solved one, and loses no token of the budget."""
     temperature = setting.sample_temperature
     if temperature is None:
-        temperature = STEPS[setting.task].sample_temperature
+        temperature = setting.steps.sample_temperature
     one = SamplingParams(temperature=temperature, max_tokens=setting.answer_tokens)
     budget = Budget(tokens=setting.budget_tokens)
     return Method(
@@ -76,7 +93,7 @@ def _beam(setting: Setting) -> Method:
 
 def _search(name: str, setting: Setting) -> Method:
     algorithm = name.removesuffix(NO_JUDGE)
-    steps = STEPS[setting.task]
+    steps = setting.steps
     heat = steps.temperature if setting.temperature is None else setting.temperature
     judge = steps.judge if algorithm == name else None
     steps = replace(steps, temperature=heat, judge=judge)
@@ -95,11 +112,11 @@ def _search(name: str, setting: Setting) -> Method:
 
 def _sizes(algorithm: str, steps: Steps, setting: Setting) -> dict[str, Any]:
     """How wide a search is, unless the setting says otherwise."""
-    if algorithm in ("tot", "step_beam"):
-        own = {"k": steps.k, "width": steps.width} if algorithm == "tot" else STEP_BEAM
-        return {"k": setting.k or own["k"], "width": setting.width or own["width"]}
-    said: dict[str, Any] = {"k": setting.k[0] if setting.k else None, "width": setting.width}
-    return {name: said.get(name) or size for name, size in SIZES.get(algorithm, {}).items()}
+    own = STEP_BEAM if algorithm == "step_beam" else sizes_of(algorithm, steps)
+    is_by_level = algorithm in ("tot", "step_beam")
+    k = setting.k if is_by_level or not setting.k else setting.k[0]
+    said: dict[str, Any] = {"k": k, "width": setting.width}
+    return {name: said.get(name) or size for name, size in own.items()}
 
 
 def _listed(size: float | Sequence[int]) -> str:

@@ -8,8 +8,8 @@ can still be reached, with the question it was trained on.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ramify.core.params import SamplingParams
@@ -31,6 +31,7 @@ class Steps:
     stop: tuple[str, ...] = ("\n",)
     judge: Judge | None = None
     budget_tokens: int | None = None  # where a search gives up unless told otherwise
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # in place of SIZES
 
     def params(self, *, seed: int | None = None) -> SamplingParams:
         """Sampling of one step; its stop stays in the text, so that steps join into an answer."""
@@ -66,6 +67,25 @@ STEPS: dict[str, Steps] = {
 """Found on the tuning split of `ramify.zoo.evaluate`, which reports on another one."""
 
 
+def long_list(size: int) -> Steps:
+    """Steps on a list longer than those of training, where the model is sure and often wrong.
+
+    Only a hot draw gets past a wrong digit, and only a short step keeps what else is right. The
+    checker sees every wrong digit, so MCTS may stay where it got furthest.
+    """
+    patient = {"exploration": 0.0, "widening": 0.0, "urgency": 0.0}
+    return Steps(
+        max_tokens=2,
+        depth=size // 2 + 4,
+        k=2,
+        width=1,
+        temperature=2.0,
+        sample_temperature=1.5,
+        stop=(),
+        sizes={"mcts": patient},
+    )
+
+
 SIZES: dict[str, dict[str, Any]] = {
     "tot_dfs": {"k": 1},
     "dvts": {"width": 2, "k": 3},
@@ -73,7 +93,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "mcts": {"k": 1, "exploration": 0.1, "widening": 0.0, "urgency": 0.7},
     "smc": {"width": 4},
 }
-"""How wide each search over steps is on every family; a tree of thoughts is told by `Steps`."""
+"""How wide each search over steps is; a tree of thoughts is told by `Steps`, as exceptions are."""
 
 STEP_BEAM: dict[str, Any] = {"k": (8, 3, 2), "width": 2}
 """A tree of thoughts once through, breadth first."""
@@ -82,11 +102,18 @@ JUDGE_THRESHOLD = 0.3
 """Depth first, a step that the judge believes in less is not followed."""
 
 
+def sizes_of(algorithm: str, steps: Steps) -> dict[str, Any]:
+    """How wide a search over steps is on a family."""
+    if algorithm == "tot":
+        return {"k": steps.k, "width": steps.width}
+    return {**SIZES[algorithm], **steps.sizes.get(algorithm, {})}
+
+
 def search_options(
     algorithm: str, steps: Steps, problem: Problem | None, *, seed: int | None = None
 ) -> dict[str, Any]:
     """The arguments of a search over steps, but for its budget; without a problem none checks."""
-    sizes = {"k": steps.k, "width": steps.width} if algorithm == "tot" else SIZES[algorithm]
+    sizes = sizes_of(algorithm, steps)
     if algorithm == "tot_dfs" and steps.judge is not None:
         sizes = {**sizes, "threshold": JUDGE_THRESHOLD}
     return {
