@@ -7,7 +7,6 @@ own tree too, and an algorithm without levels would else depend on which request
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -141,22 +140,3 @@ class ResendSearch:
         node.stop_reason = choice.stop_reason
         self.tree.generated_tokens += len(choice.token_ids)
         return node.id
-
-
-def tokens_by_place(
-    parents: Sequence[int | None], tokens: Sequence[Sequence[int]]
-) -> dict[tuple[int, ...], tuple[int, ...]]:
-    """A tree's tokens by place: the ranks among siblings that lead from the root to a node.
-
-    Args:
-        parents: of each node, parents before children; None for the root.
-    """
-    places: list[tuple[int, ...]] = []
-    num_below = [0] * len(parents)
-    for parent in parents:
-        if parent is None:
-            places.append(())
-            continue
-        places.append((*places[parent], num_below[parent]))
-        num_below[parent] += 1
-    return {place: tuple(own) for place, own in zip(places, tokens, strict=True) if place}

@@ -15,7 +15,7 @@ from typing import Any
 from ramify import LLM
 from ramify.bench.env import environment
 from ramify.bench.interval import mean_interval
-from ramify.bench.search.client import ResendSearch, tokens_by_place
+from ramify.bench.search.client import ResendSearch
 from ramify.bench.search.prompts import text_prompt
 from ramify.bench.search.rows import HANDLES, RESEND, RESEND_N, SearchRow
 from ramify.bench.search.searches import SearchShape, make_search
@@ -122,6 +122,25 @@ def run_once(bench: SearchBench, algorithm: str, form: str, *, seed: int) -> Sea
         computed_tokens=computed,
         tree=tokens_by_place(parents, nodes),
     )
+
+
+def tokens_by_place(
+    parents: Sequence[int | None], tokens: Sequence[Sequence[int]]
+) -> dict[tuple[int, ...], tuple[int, ...]]:
+    """A tree's tokens by place: the ranks among siblings that lead from the root to a node.
+
+    Args:
+        parents: of each node, parents before children; None for the root.
+    """
+    places: list[tuple[int, ...]] = []
+    num_below = [0] * len(parents)
+    for parent in parents:
+        if parent is None:
+            places.append(())
+            continue
+        places.append((*places[parent], num_below[parent]))
+        num_below[parent] += 1
+    return {place: tuple(own) for place, own in zip(places, tokens, strict=True) if place}
 
 
 def count_apart(own: Grown, other: Grown) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import SamplingParams
@@ -63,7 +64,7 @@ def value_of_place(tree: TreeView, node: int) -> Value:
     return Value(score=(drawn >> 11) / (1 << 53))
 
 
-def _common(shape: SearchShape) -> dict[str, object]:
+def _common(shape: SearchShape) -> dict[str, Any]:
     # equal steps of a model of random weights are different thoughts here
     return {
         "params": shape.params,
@@ -75,15 +76,15 @@ def _common(shape: SearchShape) -> dict[str, object]:
 
 def _beam(shape: SearchShape) -> Controller:
     ks = [shape.width, K]
-    return TreeOfThoughts(k=ks, width=shape.width // K, backtrack=False, **_common(shape))  # type: ignore[arg-type]
+    return TreeOfThoughts(k=ks, width=shape.width // K, backtrack=False, **_common(shape))
 
 
 def _dvts(shape: SearchShape) -> Controller:
-    return DiverseVerifierTreeSearch(width=shape.width // K, k=K, **_common(shape))  # type: ignore[arg-type]
+    return DiverseVerifierTreeSearch(width=shape.width // K, k=K, **_common(shape))
 
 
 def _rebase(shape: SearchShape) -> Controller:
-    return Rebase(width=shape.width, **_common(shape))  # type: ignore[arg-type]
+    return Rebase(width=shape.width, **_common(shape))
 
 
 def _mcts(shape: SearchShape) -> Controller:
@@ -92,7 +93,7 @@ def _mcts(shape: SearchShape) -> Controller:
         k=K,
         parallel=side_by_side,
         simulations=side_by_side * shape.depth,
-        **_common(shape),  # type: ignore[arg-type]
+        **_common(shape),
     )
 
 
