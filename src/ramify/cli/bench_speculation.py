@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 
 from ramify import LLM
+from ramify.bench.attention.ceilings import Ceilings, measure_ceilings
+from ramify.bench.attention.timers import timer_for
 from ramify.bench.deft.workloads import recordings
 from ramify.bench.dummy import is_dummy
+from ramify.bench.generation import release
 from ramify.bench.rows import append_rows
 from ramify.bench.speculation.drafters import DrafterBench, bench_drafters
 from ramify.bench.speculation.replay import ReplayBench, bench_replays
 from ramify.bench.speculation.rows import DrafterRow, ReplayRow, VerifyRow
 from ramify.cli.bench_model import bench_model
-from ramify.cli.bench_settings import bench_device
+from ramify.cli.bench_settings import DTYPES, bench_device
 from ramify.cli.bench_step import number
 from ramify.cli.bench_tree_options import BenchSpeculationOptions
 from ramify.cli.output import Output
@@ -104,9 +108,11 @@ def _replay(
     recorded = {} if options.workloads is None else _recordings(options.workloads)
     if not recorded:
         out.say("no --workloads: single steps only")
+    ceilings = _ceilings(settings)
     with LLM(**settings) as llm:
         bench = ReplayBench(
             llm=llm,
+            ceilings=ceilings,
             recordings=recorded,
             prompt_tokens=options.prompt_tokens,
             new_tokens=REPLAYED_TOKENS if options.new_tokens is None else options.new_tokens,
@@ -124,6 +130,16 @@ def _replay(
         out.say(_measured_on(rows[0]))
     out.document({"rows": rows})
     return 0
+
+
+def _ceilings(settings: dict[str, Any]) -> Ceilings:
+    """What the device can do at best, in the dtype that the model will have."""
+    device = torch.device(settings["device"])
+    by_device = "bfloat16" if device.type == "cuda" else "float32"
+    dtype = DTYPES.get(settings["dtype"], DTYPES[by_device])
+    found = measure_ceilings(timer_for(device), device, dtype)
+    release(device)
+    return found
 
 
 def _recordings(folder: Path) -> dict[str, RecordedDrafts]:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ramify import LLM
-from ramify.bench.attention.ceilings import Ceilings, floor_of, measure_ceilings
-from ramify.bench.attention.timers import timer_for
+from ramify.bench.attention.ceilings import Ceilings, floor_of
 from ramify.bench.env import environment
 from ramify.bench.speculation.decoding import WARM_UP_STEPS, Decoded, decode
 from ramify.bench.speculation.replay_drafter import ReplayDrafter
@@ -36,6 +35,7 @@ class ReplayBench:
 
     llm: LLM
     model_name: str
+    ceilings: Ceilings  # of the device, measured before the pool took its memory
     recordings: Mapping[str, RecordedDrafts] = field(default_factory=dict)
     prompt_tokens: int = 1000
     new_tokens: int = 300
@@ -106,13 +106,9 @@ def bench_replays(bench: ReplayBench) -> list[ReplayRow | VerifyRow]:
     for name, recorded in bench.recordings.items():
         rows.append(_replay(bench, name, recorded, plain))
         bench.done(rows[-1])
-    executor = bench.llm.engine.executor
-    ceilings = measure_ceilings(
-        timer_for(executor.device), executor.device, executor.attention.dtype
-    )
     for context, plain in plain_steps.items():
         for size in bench.draft_rows:
-            rows.append(_verify(bench, plain, context, size, ceilings))
+            rows.append(_verify(bench, plain, context, size))
             bench.done(rows[-1])
     return rows
 
@@ -137,14 +133,12 @@ def _replay(bench: ReplayBench, name: str, recorded: RecordedDrafts, plain: Deco
     return row
 
 
-def _verify(
-    bench: ReplayBench, plain: Decoded, context: int, size: int, ceilings: Ceilings
-) -> VerifyRow:
+def _verify(bench: ReplayBench, plain: Decoded, context: int, size: int) -> VerifyRow:
     """Binary draft trees of `size` rows, the branch's tip among them."""
     parent = [-1, *((place - 1) // 2 for place in range(1, size))]
     found = bench.verified(plain, context, parent, ACCEPTED)
     executor = bench.llm.engine.executor
-    layer = floor_of(found.largest, executor.attention.heads, ceilings)
+    layer = floor_of(found.largest, executor.attention.heads, bench.ceilings)
     floor_ms = layer.us * executor.model.config.num_layers / 1e3
     row = VerifyRow(
         rows_per_step=found.largest.num_rows,
