@@ -58,6 +58,7 @@ STEPS: dict[str, Steps] = {
         sample_temperature=1.3,
         judge=PUZZLE_JUDGE,
         budget_tokens=240,
+        sizes={"tot_dfs": {"k": 1}},
     ),
     # a list is one line: its steps are some digits each, so that a wrong turn is seen early
     "sort": Steps(max_tokens=8, depth=6, k=2, width=1, stop=()),
@@ -82,12 +83,12 @@ def long_list(size: int) -> Steps:
         temperature=2.0,
         sample_temperature=1.5,
         stop=(),
-        sizes={"mcts": patient},
+        sizes={"mcts": patient, "tot_dfs": {"k": 1}},
     )
 
 
 SIZES: dict[str, dict[str, Any]] = {
-    "tot_dfs": {"k": 1},
+    "tot_dfs": {"k": 2},
     "dvts": {"width": 2, "k": 3},
     "rebase": {"width": 3, "balance": 0.1},
     "mcts": {"k": 1, "exploration": 0.1, "widening": 0.0, "urgency": 0.7},
