@@ -26,6 +26,7 @@ import numpy as np
 import tyro
 
 from ramify import LLM
+from ramify.core.seeds import child_seed
 from ramify.engine.request import Request
 from ramify.search import Controller
 from ramify.zoo.intervals import paired_difference, wilson
@@ -198,6 +199,8 @@ def _setting(llm: LLM, options: Options) -> Setting:
 
 
 def _submit(llm: LLM, controller: Controller, problem: Problem, seed: int) -> Request:
+    # a seed for each problem: with one for all, outcomes would hang together across problems
+    seed = child_seed(seed, 1 + _identity(problem))
     ids = llm.engine.live.codec.encode_prompt(problem.prompt)
     return llm.engine.submit(controller, ids, prompt=problem.prompt, seed=seed)
 
