@@ -11,7 +11,7 @@ from ramify.zoo.tasks import get_task
 
 
 def text_prompt(llm: LLM, num_tokens: int, seed: int) -> str:
-    """A text of `num_tokens` tokens, the same for the same seed: random words or passages of facts.
+    """A text of `num_tokens` tokens, the same for the same seed: random words or solved puzzles.
 
     Raises InputError for a model without a tokenizer, or for fewer tokens than it puts in front.
     """
@@ -20,7 +20,7 @@ def text_prompt(llm: LLM, num_tokens: int, seed: int) -> str:
     ids = random_prompt(num_tokens, codec.vocab_size, seed)
     if codec.encode_prompt(text := codec.decode(ids)) == ids:
         return text
-    family, rng = get_task("documents"), np.random.default_rng(seed)
+    family, rng = get_task("puzzle"), np.random.default_rng(seed)
     text, ids = "", []
     while len(ids) < num_tokens:
         problem = family.generate(rng)
