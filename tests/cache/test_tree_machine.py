@@ -67,10 +67,12 @@ class TreeMachine(RuleBasedStateMachine):
         )
         best = max((common(tokens, path) for path in computed), default=0)
         assert self.tree.computed_match(tokens) == best
+        idle, available = self.tree.idle_match(tokens), self.tree.available
         cursor = self.tree.open(tokens, reuse=reuse)
         assert cursor.matched == (best if reuse else 0)
         assert self.tree.pending(cursor) == len(tokens) - cursor.matched
         assert self.tree.num_free == before
+        assert available - self.tree.available == (idle if reuse else 0)
         self.live[cursor] = tokens
 
     @precondition(lambda self: self.live)

@@ -59,6 +59,19 @@ def test_widening_samples_a_step_again() -> None:
     assert [text for text, _ in wide.expansions].count("") == 3
 
 
+def test_with_urgency_a_step_is_sampled_again_where_all_below_promise_less() -> None:
+    """One sample at a time, the root worth 1, new samples half of it: until b with its 0.9."""
+    run = run_mcts(k=1, simulations=9, exploration=0.0, urgency=0.5)
+    texts = [text for text, _ in run.expansions]
+    first = [run.tree.completion_text(n) for n in run.tree[0].children]
+    before = next(i for i, text in enumerate(first) if text == "b\n")
+    assert all(text == "" for text in texts[: before + 1]) and texts[before + 1] == "b\n"
+    # samples repeat, so the root is worth less and less, and what lies below is met again
+    assert run.finish is not None and run.finish.stats["copies"] > 0 and "b\n" in texts[-3:]
+    plain = run_mcts(k=1, simulations=9, exploration=0.0, urgency=0.0)
+    assert [text for text, _ in plain.expansions].count("") == 1
+
+
 def test_side_by_side_simulations_go_to_different_leaves() -> None:
     run = run_mcts(simulations=4, parallel=3)
     assert [text for text, _ in run.expansions] == ["", "b\n", "c\n", "a\n"]

@@ -18,6 +18,7 @@ from ramify.cli.bench_options import (
     BenchOptions,
     BenchSoakOptions,
 )
+from ramify.cli.bench_tree_options import BenchSearchOptions, BenchSpeculationOptions
 from ramify.cli.flags import EngineFlags, JsonFlag, SamplingFlags, StructuredFlags
 from ramify.cli.profile_options import (
     ProfileCompareOptions,
@@ -181,7 +182,9 @@ _Bench = Annotated[
     | Annotated[BenchDeftOptions, _sub("deft", prefix_name=False)]
     | Annotated[BenchDeftEngineOptions, _sub("deft-engine", prefix_name=False)]
     | Annotated[BenchLeanOptions, _sub("lean", prefix_name=False)]
-    | Annotated[BenchSoakOptions, _sub("soak", prefix_name=False)],
+    | Annotated[BenchSearchOptions, _sub("search", prefix_name=False)]
+    | Annotated[BenchSoakOptions, _sub("soak", prefix_name=False)]
+    | Annotated[BenchSpeculationOptions, _sub("speculation", prefix_name=False)],
     _sub("bench", prefix_name=False, description="Measure decoding, or attention alone."),
 ]
 _Profile = Annotated[

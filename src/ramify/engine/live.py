@@ -168,15 +168,19 @@ class LiveTrees:
         """Whether the task's request holds no path yet."""
         return task.request.tree.root not in task.request.cursors and not task.paths
 
-    def cached_tokens(self, request: Request) -> int:
-        """Tokens of a prompt that the cache has, as far as paths have not come or gone since."""
+    def cached_tokens(self, request: Request) -> tuple[int, int]:
+        """Tokens of a prompt that the cache has, and those of them that no path uses.
+
+        As far as paths have not come or gone since it was looked at.
+        """
         if not self._prefix_cache:
-            return 0
-        clock, known = request.prompt_match
+            return 0, 0
+        clock, known, idle = request.prompt_match
         if clock != self.cache.clock:
-            known = self.cache.computed_match(request.prompt_ids)
-            request.prompt_match = (self.cache.clock, known)
-        return known
+            prompt = request.prompt_ids
+            known, idle = self.cache.computed_match(prompt), self.cache.idle_match(prompt)
+            request.prompt_match = (self.cache.clock, known, idle)
+        return known, idle
 
     def coming(self) -> set[Node]:
         """Nodes that running tasks compute now; those of idle and preempted paths may never come.

@@ -176,7 +176,8 @@ class Request:
     cursors: dict[int, Cursor] = field(default_factory=dict)  # logical node -> its live path
     tasks: dict[int, Task] = field(default_factory=dict)
     beams: Beams | None = None
-    prompt_match: tuple[int, int] = (-1, 0)  # the cache's clock, and what it had of the prompt
+    # the cache's clock, what it had of the prompt, and what of that no path used
+    prompt_match: tuple[int, int, int] = (-1, 0, 0)
     num_forks: dict[int, int] = field(default_factory=dict)  # branches ever grown from a node
     events: list[Event] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)

@@ -52,13 +52,14 @@ def _task_view(
     counted.add(start)
     # the cache may have some of a prompt that nobody has opened
     is_open = not (is_first and live.is_unopened(task))
-    cached = 0 if is_open else min(live.cached_tokens(task.request), shared)
+    known, idle = (0, 0) if is_open else live.cached_tokens(task.request)
+    known = min(known, shared)
     return TaskView(
         id=task.id,
         request=task.request.id,
         arrival=task.request.id,
-        pending=(shared if is_first else 0) + own - cached,
-        cached=cached,
+        pending=(shared if is_first else 0) + own - known,
+        cached=min(idle, known),
         held=live.private_slots(task) if is_tight else 0,
     )
 

@@ -44,11 +44,14 @@ class MonteCarloTreeSearch(StepSearch):
     Each new step counts as a visit, an expansion without one as a visit of value 0. An answer that
     is not confirmed is counted once and never selected again. A leaf is a step with nothing below
     it that may be selected, or one that came by so often that it deserves more samples
-    (progressive widening, Couëtoux et al., LION 2011): k samples are not all its moves.
+    (progressive widening, Couëtoux et al., LION 2011), or whose steps below all promise less than
+    new samples do (first-play urgency, Gelly, Wang, 2006): k samples are not all its moves.
 
     Attributes:
         exploration: weight of the bonus for rare visits, often called c.
         widening: a step of n visits may be expanded floor(n ** widening) times; 0 for plain UCT.
+        urgency: what new samples of a step promise, as a share of the step's own value, which
+            shrinks as its samples repeat; 0: they are taken by widening alone.
         simulations: expansions in all; default as many as the budget allows.
         parallel: leaves expanded side by side. Until a leaf is valued, each counts on its way as a
             visit of value 0 (virtual loss), so that the next ones go elsewhere; none waits.
@@ -62,6 +65,7 @@ class MonteCarloTreeSearch(StepSearch):
     k: int = 4
     exploration: float = 1.0
     widening: float = 0.5
+    urgency: float = 0.0
     simulations: int | None = None
     parallel: int = 1
     rollout_tokens: int | None = None
@@ -74,6 +78,7 @@ class MonteCarloTreeSearch(StepSearch):
                 check_sizes(**{name: getattr(self, name)})
         check_number("exploration", self.exploration, at_least=0.0)
         check_number("widening", self.widening, at_least=0.0)
+        check_number("urgency", self.urgency, at_least=0.0)
         if self.simulations is None and not self.repeats:
             raise InputError(expected_got("simulations", "a number where budget is open", None))
         self._visits: dict[Thought, Visits] = {}
@@ -109,7 +114,10 @@ class MonteCarloTreeSearch(StepSearch):
             if not free:
                 return None
             # of equal ones max takes the first, which is the earlier
-            at = max(free, key=lambda visits: visits.uct(self.exploration))
+            best = max(free, key=lambda visits: visits.uct(self.exploration))
+            if best.uct(self.exploration) < self.urgency * at.thought.worth_of_samples:
+                return at
+            at = best
         return None
 
     def _go_on(self, tree: TreeView, expansion: Expansion) -> None:

@@ -44,7 +44,7 @@ class ReplayDrafts:
     def __init__(
         self, drafts: RecordedDrafts, *, generate: int, vocab_size: int, record: int = 0
     ) -> None:
-        self._places, self._parent = _deepest_first(drafts.parent)
+        self._places, self._parent = deepest_first(drafts.parent)
         num_steps = len(drafts.contexts(record, 0, generate))
         self._accepted = list(islice(cycle(drafts.accepted[record]), num_steps))
         most = max(self._accepted, default=0)
@@ -100,7 +100,7 @@ class ReplayDrafts:
         return [*cuts, *self._draft()]
 
 
-def _deepest_first(parent: Sequence[int]) -> tuple[list[int], tuple[int, ...]]:
+def deepest_first(parent: Sequence[int]) -> tuple[list[int], tuple[int, ...]]:
     """The same tree with its deepest path at places 0, 1, ...: that path, and the new parents.
 
     A path whose tokens are computed and stored one behind the other stays contiguous in the cache.

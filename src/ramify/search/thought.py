@@ -29,8 +29,12 @@ class Thought:
         is shared out over expansions already made, and shrinks with the share of samples that
         brought nothing new (add-one smoothed): a node whose samples repeat is nearly used up.
         """
-        novelty = (1 + self.num_useful) / (1 + self.num_samples)
-        return self.value * novelty / (1 + self.num_expansions) / (depth - self.level)
+        return self.worth_of_samples / (1 + self.num_expansions) / (depth - self.level)
+
+    @property
+    def worth_of_samples(self) -> float:
+        """The value times the share of samples that brought something new, add-one smoothed."""
+        return self.value * (1 + self.num_useful) / (1 + self.num_samples)
 
     @property
     def rank(self) -> tuple[float, float, int]:

@@ -8,8 +8,8 @@ can still be reached, with the question it was trained on.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ramify.core.params import SamplingParams
@@ -27,9 +27,11 @@ class Steps:
     k: int | tuple[int, ...]  # branches tried from a node, for all levels or level by level
     width: int  # nodes kept at a level
     temperature: float = 1.0
+    sample_temperature: float = 1.0  # of whole answers, as best-of-n takes them
     stop: tuple[str, ...] = ("\n",)
     judge: Judge | None = None
     budget_tokens: int | None = None  # where a search gives up unless told otherwise
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # in place of SIZES
 
     def params(self, *, seed: int | None = None) -> SamplingParams:
         """Sampling of one step; its stop stays in the text, so that steps join into an answer."""
@@ -53,8 +55,10 @@ STEPS: dict[str, Steps] = {
         k=(2, 1, 1),
         width=1,
         temperature=1.3,
+        sample_temperature=1.3,
         judge=PUZZLE_JUDGE,
         budget_tokens=240,
+        sizes={"tot_dfs": {"k": 1}},
     ),
     # a list is one line: its steps are some digits each, so that a wrong turn is seen early
     "sort": Steps(max_tokens=8, depth=6, k=2, width=1, stop=()),
@@ -64,24 +68,53 @@ STEPS: dict[str, Steps] = {
 """Found on the tuning split of `ramify.zoo.evaluate`, which reports on another one."""
 
 
+def long_list(size: int) -> Steps:
+    """Steps on a list longer than those of training, where the model is sure and often wrong.
+
+    Only a hot draw gets past a wrong digit, and only a short step keeps what else is right. The
+    checker sees every wrong digit, so MCTS may stay where it got furthest.
+    """
+    patient = {"exploration": 0.0, "widening": 0.0, "urgency": 0.0}
+    return Steps(
+        max_tokens=2,
+        depth=size // 2 + 4,
+        k=2,
+        width=1,
+        temperature=2.0,
+        sample_temperature=1.5,
+        stop=(),
+        sizes={"mcts": patient, "tot_dfs": {"k": 1}},
+    )
+
+
 SIZES: dict[str, dict[str, Any]] = {
     "tot_dfs": {"k": 2},
-    "dvts": {"width": 2, "k": 2},
-    "rebase": {"width": 3},
-    "mcts": {"k": 1, "exploration": 0.1, "widening": 0.7},
+    "dvts": {"width": 2, "k": 3},
+    "rebase": {"width": 3, "balance": 0.1},
+    "mcts": {"k": 1, "exploration": 0.1, "widening": 0.0, "urgency": 0.7},
     "smc": {"width": 4},
 }
-"""How wide each search over steps is on every family; a tree of thoughts is told by `Steps`."""
+"""How wide each search over steps is; a tree of thoughts is told by `Steps`, as exceptions are."""
+
+STEP_BEAM: dict[str, Any] = {"k": (8, 3, 2), "width": 2}
+"""A tree of thoughts once through, breadth first."""
 
 JUDGE_THRESHOLD = 0.3
 """Depth first, a step that the judge believes in less is not followed."""
+
+
+def sizes_of(algorithm: str, steps: Steps) -> dict[str, Any]:
+    """How wide a search over steps is on a family."""
+    if algorithm == "tot":
+        return {"k": steps.k, "width": steps.width}
+    return {**SIZES[algorithm], **steps.sizes.get(algorithm, {})}
 
 
 def search_options(
     algorithm: str, steps: Steps, problem: Problem | None, *, seed: int | None = None
 ) -> dict[str, Any]:
     """The arguments of a search over steps, but for its budget; without a problem none checks."""
-    sizes = {"k": steps.k, "width": steps.width} if algorithm == "tot" else SIZES[algorithm]
+    sizes = sizes_of(algorithm, steps)
     if algorithm == "tot_dfs" and steps.judge is not None:
         sizes = {**sizes, "threshold": JUDGE_THRESHOLD}
     return {

@@ -39,7 +39,7 @@ def test_every_beginning_of_the_answer_is_legal(digits: list[int], length: int) 
     assert not verdict.solved
 
 
-@pytest.mark.parametrize("text", ["3 1", "1 1", "9", "1 x", "1  2", "12", "1,2"])
+@pytest.mark.parametrize("text", ["3 1", "1 1", "9", "1 x", "1  2", "12", "1,2", "2", "1 3"])
 def test_partial_answers_that_cannot_be_repaired(text: str) -> None:
     assert not SORT.check_partial(problem_of([3, 1, 2]), text).legal
 

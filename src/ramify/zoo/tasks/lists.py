@@ -83,7 +83,10 @@ class _Lists:
         return Verdict(solved=False, score=score, reason=reason, legal=False)
 
     def check_partial(self, problem: Problem, text: str) -> Verdict:
-        """Legal while ascending and no digit is used more often than the prompt has it."""
+        """Legal while ascending, no digit is used too often, and none is left behind.
+
+        A smaller digit that is still to come would break the order, so no look ahead is needed.
+        """
         digits = self._digits(problem)
         if text.endswith("\n"):
             return self.check(problem, text)
@@ -95,6 +98,8 @@ class _Lists:
         surplus = Counter(got) - Counter(digits)
         if surplus:
             return illegal(f"too many of {sorted(surplus)}")
+        if got and (behind := [d for d in sorted(Counter(digits) - Counter(got)) if d < got[-1]]):
+            return illegal(f"left behind {behind}")
         return unfinished(len(got) / (len(digits) + 1), f"{len(got)} of {len(digits)} digits")
 
     def _digits(self, problem: Problem) -> list[int]:

@@ -1,0 +1,1 @@
+"""Searches by node handles against the same searches resent as text, expansion by expansion."""

@@ -1,0 +1,1 @@
+"""Speculative decoding measured: every drafter on real prompts, and replayed acceptance."""

@@ -1,0 +1,62 @@
+"""A drafter that is right as often as a recording says, and drafts trees of its structure.
+
+It knows the tokens that will be drawn. Of a draft's deepest path the first ones are those, as many
+as the recorded step accepted besides the one that every step draws itself; all else is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ramify.core.errors import InputError, expected_got
+from ramify.engine.speculation.draft import DraftContext, DraftTree
+from ramify.search.replay_drafts import deepest_first
+
+
+class ReplayDrafter:
+    """Drafts for one branch.
+
+    Args:
+        parent: the structure, as `RecordedDrafts` has it: place 0 is the branch's tip.
+        accepted: tokens that step after step brings, repeated from the start; at least 1 each.
+        path: the tokens to come, the prompt before them.
+        vocab_size: wrong tokens are below it.
+    Raises:
+        InputError: a step that brings more tokens than the deepest path has.
+    """
+
+    def __init__(
+        self,
+        parent: Sequence[int],
+        accepted: Sequence[int],
+        path: Sequence[int],
+        vocab_size: int,
+    ) -> None:
+        deepest, moved = deepest_first(parent)
+        if max(accepted) > len(deepest):
+            wanted = f"at most {len(deepest)} tokens a step, the deepest path"
+            raise InputError(expected_got("accepted", wanted, max(accepted)))
+        # the tip is the branch's own; what hangs from it hangs from the draft's root
+        self._parents = tuple(above - 1 for above in moved[1:])
+        self._depth = DraftTree(self._parents, self._parents).depths
+        self._accepted, self._path, self._vocab_size = accepted, path, vocab_size
+        self.num_drafts = 0
+
+    def propose(self, contexts: Sequence[DraftContext]) -> list[DraftTree]:
+        """See Drafter. Where the path's end is near, the draft is empty."""
+        assert len(contexts) == 1, "a recording is of one branch"
+        end = len(contexts[0].token_ids)
+        if end + max(self._depth) > len(self._path):
+            return [DraftTree()]
+        right = self._accepted[self.num_drafts % len(self._accepted)] - 1
+        self.num_drafts += 1
+        tokens = []
+        for place, depth in enumerate(self._depth):
+            drawn = self._path[end + depth - 1]
+            # siblings differ by their places; none but the right one is what will be drawn
+            off = 0 if place < right else 1 + place % (self._vocab_size - 1)
+            tokens.append((drawn + off) % self._vocab_size)
+        return [DraftTree(tuple(tokens), self._parents)]
+
+    def learn(self, token_ids: Sequence[int]) -> None:
+        """A recording learns nothing."""
