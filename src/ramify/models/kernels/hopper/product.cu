@@ -207,7 +207,7 @@ __device__ __forceinline__ void multiply(const Params &p, char *smem, u32 base, 
 
 // What a thread of a CTA writes of its tile: four columns at a time, of every few rows. Loads go ahead of
 // what needs them, and none waits for another.
-struct Share {
+struct Results {
   static constexpr int PART = WIDTH / SPLIT / 4;  // groups of four columns that this CTA adds
   static constexpr int COUNT = (ROWS * PART + GROUPS * 128 - 1) / (GROUPS * 128);
   static constexpr int BATCH = COUNT % 4 == 0 ? 4 : COUNT % 3 == 0 ? 3 : COUNT;
@@ -217,7 +217,7 @@ struct Share {
   int n, column, live;  // place in the tile, column of out, rows that are there
   uint2 old[ADD ? COUNT : 1];
 
-  __device__ __forceinline__ Share(const Params &p, int tile, int rank) {
+  __device__ __forceinline__ Results(const Params &p, int tile, int rank) {
     n = (rank * PART + threadIdx.x % PART) * 4, column = tile * WIDTH + n;
     live = column < p.num_out ? p.num_rows : 0;
   }
@@ -290,7 +290,7 @@ extern "C" __global__ void __launch_bounds__(GROUPS * 128 + 32, 1)
   __syncthreads();
   asm volatile("griddepcontrol.launch_dependents;");
   float *sums = reinterpret_cast<float *>(smem);
-  Share share(p, tile, rank);
+  Results results(p, tile, rank);
   Producer producer(p, base, tile, rank * p.steps, member, leader);
   if (group == GROUPS && lane == 0) producer.begin();
   __syncwarp();
@@ -314,13 +314,13 @@ extern "C" __global__ void __launch_bounds__(GROUPS * 128 + 32, 1)
 #pragma unroll
       for (int j = 0; j < 4; ++j)
         sums[(8 * i + 2 * (lane & 3) + (j & 1)) * PITCH + n + 8 * (j >> 1)] = sum[4 * i + j];
-    if (ADD) share.load_old(p);
+    if (ADD) results.load_old(p);
   }
   if (SPLIT > 1)
     cluster_sync();
   else
     __syncthreads();
-  if (group < GROUPS) share.finish(p, smem, base, rank, member);
+  if (group < GROUPS) results.finish(p, smem, base, rank, member);
   // nobody leaves while a peer may still read from it or arrive at its barriers
   if (CLUSTER > 1) cluster_meet();
 }
