@@ -11,7 +11,7 @@ import torch
 from ramify.bench.env import environment
 from ramify.bench.generation import Generate, Generation, time_generation
 from ramify.core.errors import InputError, expected_got
-from ramify.engine.build import model_dir_of
+from ramify.engine.part import model_dir_of
 from ramify.models import read_config
 
 OURS = "ramify"

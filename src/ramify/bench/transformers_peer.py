@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ramify.bench.generation import Generate, Generation, release, time_generation
 from ramify.core.errors import IntegrityError, expected_got
-from ramify.engine.build import model_dir_of
 from ramify.engine.memory import GIB, step_bytes
+from ramify.engine.part import model_dir_of
 from ramify.models import read_config
 from ramify.models.loader import resolve_dtype
 

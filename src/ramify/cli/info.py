@@ -16,7 +16,7 @@ from ramify.bench.env import environment
 from ramify.cli.options import InfoOptions
 from ramify.cli.output import Output
 from ramify.core.errors import BackendUnavailable, InputError, expected_got
-from ramify.engine.build import model_dir_of
+from ramify.engine.part import model_dir_of
 from ramify.models import read_config
 from ramify.zoo import MODELS, PROBLEMS
 

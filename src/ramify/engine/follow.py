@@ -67,7 +67,7 @@ def _leave_with_parent() -> None:
 
 
 def _serve(channel: connection.Connection, path: Path, config: EngineConfig, shard: Shard) -> None:
-    from ramify.engine.build import load_part, open_executor  # which starts workers
+    from ramify.engine.part import load_part, open_executor  # which imports this
 
     if torch.device(config.device).type == "cuda":
         torch.cuda.set_device(config.device)

@@ -10,10 +10,11 @@ from ramify.core.config import EngineConfig
 from ramify.core.errors import ConfigError, InputError, expected_got
 from ramify.core.outputs import RequestOutput, ScoreOutput, SearchResult
 from ramify.core.params import BeamSearchParams, SamplingParams
-from ramify.engine.build import build_engine, model_dir_of
+from ramify.engine.build import build_engine
 from ramify.engine.exporting import export_result
 from ramify.engine.handles import Manual, NodeHandle
 from ramify.engine.memory import num_parameters
+from ramify.engine.part import model_dir_of
 from ramify.engine.request import Request
 from ramify.engine.results import request_output, search_result
 from ramify.engine.stream import Stream

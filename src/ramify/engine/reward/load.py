@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from ramify.core.config import EngineConfig
 from ramify.core.errors import ConfigError, expected_got
 from ramify.core.reward import RewardConfig, reward_config
+from ramify.engine.engine import Engine
 from ramify.engine.memory import Beside, kv_bytes_per_token
+from ramify.engine.part import Part, load_part, model_dir_of, open_engine
 from ramify.engine.reward.own import OwnHead
 from ramify.engine.reward.second import SecondModel
 from ramify.models import Shard, resolve_model_dir
 from ramify.models.reward_head import RewardHead, load_reward_head
-
-if TYPE_CHECKING:
-    from ramify.engine.build import Part
-    from ramify.engine.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,6 @@ class LoadedReward:
 
     def _open(self, path: Path, part: Part, num_slots: int) -> Engine:
         """The second model's engine."""
-        from ramify.engine.build import open_engine  # which loads reward models
-
         if num_slots < 2:
             got = f"{num_slots} by a kv_share of {self.config.kv_share}"
             raise ConfigError(expected_got("reward_model", "at least 2 KV slots", got))
@@ -79,8 +74,6 @@ class LoadedReward:
 
 def load_reward(engine: EngineConfig) -> LoadedReward | None:
     """Load what `reward_model` names, but for a pool. Raises ConfigError."""
-    from ramify.engine.build import load_part, model_dir_of  # which loads reward models
-
     config = reward_config(engine.reward_model)
     if config is None or config.model is None:
         return None if config is None else LoadedReward(config)

@@ -22,6 +22,7 @@ from ramify.core.errors import ConfigError, OutOfSlots, expected_got
 from ramify.core.speculative import SpeculativeConfig
 from ramify.engine.batch import BatchBuilder
 from ramify.engine.executor import Executor
+from ramify.engine.part import load_part, model_dir_of, open_executor
 from ramify.engine.speculation.device_noise import with_noise
 from ramify.engine.speculation.draft import ROOT, DraftContext, DraftTree
 from ramify.models import Shard
@@ -32,8 +33,6 @@ MOST_ROWS = 512
 
 def open_draft_model(config: SpeculativeConfig, engine: EngineConfig, vocab_size: int) -> Executor:
     """Load the draft model beside the target. Raises ConfigError."""
-    from ramify.engine.build import load_part, model_dir_of, open_executor  # which makes drafters
-
     assert config.model is not None, "a config of a draft model names it"
     settings = replace(
         engine,
