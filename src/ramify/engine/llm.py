@@ -10,13 +10,22 @@ from ramify.core.config import EngineConfig
 from ramify.core.errors import ConfigError, InputError, expected_got
 from ramify.core.outputs import RequestOutput, ScoreOutput, SearchResult
 from ramify.core.params import BeamSearchParams, SamplingParams
+from ramify.engine.arguments import (
+    Prompt,
+    Prompts,
+    check_beams,
+    check_branches,
+    check_sampling,
+    params_for,
+    prompts_of,
+)
 from ramify.engine.build import build_engine
 from ramify.engine.exporting import export_result
 from ramify.engine.handles import Manual, NodeHandle
 from ramify.engine.memory import num_parameters
 from ramify.engine.part import model_dir_of
 from ramify.engine.request import Request
-from ramify.engine.results import request_output, search_result
+from ramify.engine.results import beam_output, request_output, search_result
 from ramify.engine.stream import Stream
 from ramify.export import ExportedTree
 from ramify.models import Shard, read_config
@@ -29,8 +38,6 @@ from ramify.search.sample import Sample
 from ramify.search.scorer import REWARD, NodeScorer
 from ramify.search.tree import LogicalTree
 
-Prompt: TypeAlias = str | Sequence[int]
-Prompts: TypeAlias = Prompt | Sequence[Prompt]
 OnStep: TypeAlias = Callable[[LogicalTree], None]
 
 
@@ -87,10 +94,10 @@ class LLM:
         Raises:
             InputError: a prompt or a parameter is wrong; nothing was run.
         """
-        batch = self._batch(prompts)
-        each = self._params_for(len(batch), params)
+        batch = prompts_of(self.engine.live.codec, prompts)
+        each = params_for(len(batch), params)
         for (_, ids), one in zip(batch, each, strict=True):
-            self._check(ids, one)
+            check_sampling(self.engine, ids, one)
         requests = [
             self._submit(Sample(one), text, ids, one)
             for (text, ids), one in zip(batch, each, strict=True)
@@ -101,8 +108,8 @@ class LLM:
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
         """Sample completions of one prompt and watch them grow. See `Stream`."""
         params = params or SamplingParams()
-        ((text, ids),) = self._batch([prompt])
-        self._check(ids, params)
+        ((text, ids),) = prompts_of(self.engine.live.codec, [prompt])
+        check_sampling(self.engine, ids, params)
         request = self._submit(Sample(params), text, ids, params)
         return Stream(self.engine, request, params.stop_strings)
 
@@ -121,10 +128,10 @@ class LLM:
         Raises InputError as `generate` does.
         """
         params = params or BeamSearchParams()
-        self._check_beams(params)
-        batch = self._batch(prompts)
+        check_beams(self.engine, params)
+        batch = prompts_of(self.engine.live.codec, prompts)
         for _, ids in batch:
-            self._check_branches(len(ids), params.beam_width)
+            check_branches(self.engine, len(ids), params.beam_width)
         eos = self.engine.limits.eos_token_ids
         searches = [BeamSearch(params, eos) for _ in batch]
         requests = [
@@ -133,7 +140,8 @@ class LLM:
         ]
         self._run(requests)
         return [
-            self._beams(request, search) for request, search in zip(requests, searches, strict=True)
+            beam_output(request, search, self.engine.live.codec)
+            for request, search in zip(requests, searches, strict=True)
         ]
 
     def score(
@@ -144,7 +152,7 @@ class LLM:
         The prompt is computed once, or not at all where the cache has it. `logprobs` asks for
         that many alternatives at each token. Raises InputError on an empty or too long one.
         """
-        ((text, ids),) = self._batch([prompt])
+        ((text, ids),) = prompts_of(self.engine.live.codec, [prompt])
         codec = self.engine.live.codec
         given = [codec.encode(c, name="continuation") for c in continuations]
         for tokens in given:
@@ -170,7 +178,7 @@ class LLM:
         The prompt is computed once, or not at all where the cache of the model that reads it has
         it. Raises InputError without a `reward_model`, or when a text does not fit it.
         """
-        ((text, ids),) = self._batch([prompt])
+        ((text, ids),) = prompts_of(self.engine.live.codec, [prompt])
         given = [c if isinstance(c, str) else tuple(c) for c in continuations]
         for tokens in given:
             self.engine.live.codec.encode(tokens, name="continuation")
@@ -208,7 +216,7 @@ class LLM:
             InputError: a wrong argument. OutOfSlots: the pool cannot hold a single branch.
             Whatever a scorer or controller of yours raises comes out unchanged.
         """
-        ((text, ids),) = self._batch([prompt])
+        ((text, ids),) = prompts_of(self.engine.live.codec, [prompt])
         if options.get("scorer") == "reward":
             options["scorer"] = REWARD
         scorer = options.get("scorer")
@@ -217,10 +225,10 @@ class LLM:
             controller = make_controller(algorithm, **self._search_options(algorithm, options))
         params = options.get("params")
         if isinstance(params, SamplingParams):
-            self._check(ids, params)
+            check_sampling(self.engine, ids, params)
             seed = params.seed if seed is None else seed
         elif isinstance(params, BeamSearchParams):
-            self._check_beams(params)
+            check_beams(self.engine, params)
         request = self.engine.submit(controller, ids, prompt=text, seed=seed, is_valued=is_valued)
         self._run([request], on_step)
         self._raise(request)
@@ -228,7 +236,7 @@ class LLM:
 
     def tree(self, prompt: Prompt, *, seed: int | None = None, pin: bool = False) -> NodeHandle:
         """Open a tree to grow by hand; returns its root. `pin` keeps its KV in the pool."""
-        ((text, ids),) = self._batch([prompt])
+        ((text, ids),) = prompts_of(self.engine.live.codec, [prompt])
         request = self.engine.submit(
             Manual(), ids, prompt=text, seed=seed, is_pinned=pin, is_by_hand=True
         )
@@ -252,59 +260,7 @@ class LLM:
             "attention_backend_reason": attention.backend_reason,
         }
 
-    # ── checking and running ─────────────────────────────────────────────────────────────────────
-    def _batch(self, prompts: Prompts) -> list[tuple[str | None, list[int]]]:
-        """Texts (if given as text) and token ids of one prompt or several."""
-        is_one = isinstance(prompts, str) or (
-            isinstance(prompts, Sequence) and bool(prompts) and isinstance(prompts[0], int)
-        )
-        many = [prompts] if is_one else prompts
-        if not isinstance(many, Sequence) or not many:
-            wanted = "a text, a list of token ids, or a non-empty list of either"
-            raise InputError(expected_got("prompt", wanted, repr(prompts)))
-        encode = self.engine.live.codec.encode_prompt
-        return [
-            (one if isinstance(one, str) else None, encode(one))  # type: ignore[arg-type]
-            for one in many
-        ]
-
-    @staticmethod
-    def _params_for(
-        count: int, params: SamplingParams | Sequence[SamplingParams] | None
-    ) -> list[SamplingParams]:
-        if params is None or isinstance(params, SamplingParams):
-            return [params or SamplingParams()] * count
-        every = list(params) if isinstance(params, Sequence) else [params]
-        for one in every:
-            if not isinstance(one, SamplingParams):
-                got = type(one).__name__
-                raise InputError(expected_got("params", f"SamplingParams, one or {count}", got))
-        if len(every) != count:
-            raise InputError(expected_got("params", f"one or {count}", len(every)))
-        return every
-
-    def _check(self, ids: list[int], params: SamplingParams) -> None:
-        self.engine.live.check_params(params)
-        self._check_branches(len(ids), params.n)
-
-    def _check_branches(self, prompt_tokens: int, branches: int) -> None:
-        """Raise InputError unless the prompt and a token of every branch fit the pool."""
-        self.engine.check_fits(prompt_tokens)
-        slots = self.engine.limits.num_slots
-        if prompt_tokens + branches > slots:
-            wanted = f"at most {slots - prompt_tokens} beside a prompt of {prompt_tokens} tokens"
-            got = f"{branches} (the KV pool has {slots} slots)"
-            raise InputError(expected_got("branches", wanted, got))
-
-    def _check_beams(self, params: BeamSearchParams) -> None:
-        """Raise InputError unless beams can be structured as they shall."""
-        if params.structured is None:
-            return
-        if not self.engine.limits.eos_token_ids:
-            wanted = "a model with an end-of-text token, with which a beam says that it is complete"
-            raise InputError(expected_got("structured", wanted, "none"))
-        self.engine.live.grammars.start(params.structured)
-
+    # ── running ──────────────────────────────────────────────────────────────────────────────────
     def _submit(
         self, controller: Controller, text: str | None, ids: list[int], params: SamplingParams
     ) -> Request:
@@ -339,21 +295,3 @@ class LLM:
         if algorithm in ("beam", "diverse_beam"):
             return {"eos_token_ids": self.engine.limits.eos_token_ids, **options}
         return options
-
-    def _beams(self, request: Request, search: BeamSearch) -> RequestOutput:
-        """The result of a beam search; whole beams are decoded at once."""
-        output = request_output(request)
-        # beams choose among probable tokens instead of sampling: what they appended was generated
-        output.usage.generated_tokens = sum(len(node.token_ids) for node in request.tree) - len(
-            request.prompt_ids
-        )
-        nodes = request.finish.outputs if request.finish is not None else ()
-        del output.outputs[len(nodes) :]  # of a search that failed: beams on their way
-        for node, beam in zip(nodes, output.outputs, strict=True):
-            made = search.hypotheses[node]
-            beam.cumulative_logprob = made.cumulative_logprob
-            beam.finish_reason = made.finish_reason
-            beam.text = self.engine.live.codec.decode(
-                beam.token_ids, skip_special_tokens=search.params.skip_special_tokens
-            )
-        return output

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ramify.core.outputs import CompletionOutput, RequestOutput, SearchResult, TreeNode
+from ramify.engine.codec import Codec
 from ramify.engine.request import Request
 from ramify.engine.text import visible_length
+from ramify.search.beam import BeamSearch
 from ramify.search.tree import LogicalTree, NodeState
 
 
@@ -55,6 +57,24 @@ def request_output(request: Request, *, stops: Sequence[str] = ()) -> RequestOut
         prompt_logprobs=None if prompt_logprobs is None else [None, *prompt_logprobs],
         error=None if request.error is None else str(request.error),
     )
+
+
+def beam_output(request: Request, search: BeamSearch, codec: Codec) -> RequestOutput:
+    """The result of a beam search; whole beams are decoded at once."""
+    output = request_output(request)
+    # beams choose among probable tokens instead of sampling: what they appended was generated
+    made = sum(len(node.token_ids) for node in request.tree)
+    output.usage.generated_tokens = made - len(request.prompt_ids)
+    nodes = request.finish.outputs if request.finish is not None else ()
+    del output.outputs[len(nodes) :]  # of a search that failed: beams on their way
+    for node, beam in zip(nodes, output.outputs, strict=True):
+        found = search.hypotheses[node]
+        beam.cumulative_logprob = found.cumulative_logprob
+        beam.finish_reason = found.finish_reason
+        beam.text = codec.decode(
+            beam.token_ids, skip_special_tokens=search.params.skip_special_tokens
+        )
+    return output
 
 
 def search_result(request: Request) -> SearchResult:
