@@ -16,7 +16,7 @@ from ramify.core import env
 from ramify.core.errors import InputError
 from ramify.engine.codec import Codec
 from ramify.engine.engine import Engine
-from ramify.engine.live import Limits
+from ramify.engine.rules import Limits
 from ramify.engine.view import MAX_WAITING_VIEW
 from ramify.scheduling import make_policy
 from ramify.search.controller import Appended, AppendTree, Failed, Finish, Started

@@ -17,7 +17,7 @@ from ramify.cache import TokenTree
 from ramify.core import env
 from ramify.engine.codec import Codec
 from ramify.engine.engine import Engine
-from ramify.engine.live import Limits
+from ramify.engine.rules import Limits
 from ramify.scheduling import make_policy
 from ramify.search.recorded import RecordedNode, RecordedTree, check_tree, load_recorded_trees
 from ramify.search.replay import Replay

@@ -47,7 +47,7 @@ def params_for(
 
 def check_sampling(engine: Engine, ids: Sequence[int], params: SamplingParams) -> None:
     """Raise InputError unless the engine can sample so from a prompt."""
-    engine.live.check_params(params)
+    engine.live.rules.check_params(params)
     check_branches(engine, len(ids), params.n)
 
 
@@ -68,4 +68,4 @@ def check_beams(engine: Engine, params: BeamSearchParams) -> None:
     if not engine.limits.eos_token_ids:
         wanted = "a model with an end-of-text token, with which a beam says that it is complete"
         raise InputError(expected_got("structured", wanted, "none"))
-    engine.live.grammars.start(params.structured)
+    engine.live.rules.grammars.start(params.structured)

@@ -55,7 +55,7 @@ def _begin(live: LiveTrees, request: Request, action: Select) -> Beams:
     """A front of one branch: the node it shall grow from."""
     if action.start not in request.cursors:
         raise InputError(expected_got("Select.start", "a computed node", action.start))
-    grammar = live.grammar(request, action.start, action.structured)
+    grammar = live.rules.grammar(request, action.start, action.structured)
     return Beams(
         id=live.next_task_id(),
         request=request,
@@ -117,7 +117,7 @@ def write(live: LiveTrees, beams: Beams) -> None:
     if not beams.is_written:
         assert beams.action is not None, "what is not written was chosen by an action"
         _prune(live, beams)
-        beams.front.move(beams.action, live.text_of)
+        beams.front.move(beams.action, live.rules.text_of)
         beams.is_written = True
 
 
@@ -170,7 +170,7 @@ def rank(live: LiveTrees, beams: Beams, logits: Tensor, wanted: Mapping[int, int
         first, rows = beams.num_ranked, list(wanted.values())
         logprobs = np.array(action.logprobs, dtype=np.float64)[first : first + len(rows)]
         grammars = beams.grammars[first : first + len(rows)]
-        masks = live.masks(grammars) if grammars else None
+        masks = live.rules.masks(grammars) if grammars else None
         part = best_continuations(_rows(logits, rows), logprobs, action.top, masks)
         beams.found.append(part._replace(branch=part.branch + first))
         beams.num_ranked += len(rows)

@@ -20,13 +20,14 @@ from ramify.engine.assembly import Assembly
 from ramify.engine.batch import StepBatch
 from ramify.engine.charge import charge_step
 from ramify.engine.codec import Codec
-from ramify.engine.live import Limits, LiveTrees
+from ramify.engine.live import LiveTrees
 from ramify.engine.parallel import AnyExecutor
 from ramify.engine.perform import perform
 from ramify.engine.record import Recorder, Wanted
 from ramify.engine.request import Beams, Grow, Request, Task
 from ramify.engine.reward.own import OwnHead
 from ramify.engine.reward.second import SecondModel
+from ramify.engine.rules import Limits
 from ramify.engine.sample import SampleRow
 from ramify.engine.speculation.draft import Drafter, ReadsHidden
 from ramify.engine.speculation.speculator import Speculator

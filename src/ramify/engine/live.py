@@ -7,36 +7,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from ramify.cache import Cursor, Node, TokenTree
 from ramify.core.errors import InputError, expected_got
 from ramify.core.outputs import TokenLogprob
-from ramify.core.params import SamplingParams
 from ramify.core.seeds import child_seed
-from ramify.core.structured import StructuredOutput
 from ramify.engine.codec import Codec
 from ramify.engine.pins import Pins
 from ramify.engine.request import Beams, Fan, Force, Grow, Request, Reveal, Task
 from ramify.engine.reward.valuer import Valuer
-from ramify.engine.sample import History
-from ramify.engine.structured.compile import Grammars
-from ramify.engine.structured.path import state_at
-from ramify.engine.structured.state import GrammarState
+from ramify.engine.rules import Limits, Rules
 from ramify.engine.text import CONTEXT_TOKENS, TextStream
 from ramify.search.controller import Append, Finish, Finished, Score, subject
 from ramify.search.tree import LogicalNode, NodeState
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What a model and a pool allow."""
-
-    max_context: int
-    num_slots: int
-    eos_token_ids: tuple[int, ...]
 
 
 class LiveTrees:
@@ -54,14 +37,13 @@ class LiveTrees:
         self.cache = cache
         self.codec = codec
         self.limits = limits
-        self.grammars = Grammars(codec)
+        self.rules = Rules(codec, limits)
         self.requests: dict[int, Request] = {}
         self.tasks: dict[int, Task] = {}
         self.pins = Pins(cache, keep=prefix_cache, clock=clock)
         self.valuer: Valuer | None = None
         self._prefix_cache = prefix_cache
         self._task_ids = itertools.count()
-        self._text_of: dict[int, str] = {}
 
     # ── tasks ────────────────────────────────────────────────────────────────────────────────────
     def next_task_id(self) -> int:
@@ -106,14 +88,6 @@ class LiveTrees:
             self.value(request, Score(node=node.id, reward=True), then=ended)
         else:
             request.events.append(ended)
-
-    def check_params(self, params: SamplingParams) -> None:
-        """Raise InputError when parameters do not fit the model."""
-        params.check_vocabulary(self.codec.vocab_size)
-        if params.stop_strings:
-            self.codec.require_text("stop strings")
-        if params.structured is not None:
-            self.grammars.start(params.structured)
 
     def reveal(self, request: Request, top: int) -> None:
         """Compute a prompt's own log-probabilities before its controller starts."""
@@ -227,7 +201,7 @@ class LiveTrees:
         request, params = fan.request, fan.action.params
         assert fan.cursor is not None, "a fan is spawned from an open path"
         context = request.tree.tail(fan.node, CONTEXT_TOKENS)
-        grammar = self.grammar(request, fan.node, params.structured)
+        grammar = self.rules.grammar(request, fan.node, params.structured)
         children = []
         for token, seed in zip(tokens, seeds, strict=True):
             node = request.tree.add(fan.node, seed=seed, tag=fan.action.tag)
@@ -246,7 +220,7 @@ class LiveTrees:
                 is_running=True,
                 params=params,
                 stream=stream,
-                history=self.history(request, fan.node, params),
+                history=self.rules.history(request, fan.node, params),
                 grammar=grammar and grammar.fork(),
                 begin=cursor.length - 1,
                 tag=fan.action.tag,
@@ -260,44 +234,6 @@ class LiveTrees:
         generated = len(task.request.tree[task.node].token_ids)
         room = self.limits.max_context - task.begin
         return min(task.params.max_tokens, room) - generated
-
-    def history(self, request: Request, node: int, params: SamplingParams) -> History | None:
-        """What penalties need to know of the path to `node`; None when nothing is penalised."""
-        if not params.penalises:
-            return None
-        history = History(prompt=frozenset(request.prompt_ids))
-        history.generated.update(request.tree.completion_ids(node))
-        return history
-
-    def grammar(
-        self,
-        request: Request,
-        node: int,
-        structured: StructuredOutput | None,
-        *,
-        may_restart: bool = True,
-    ) -> GrammarState | None:
-        """Where a grammar is behind a node's path (see `state_at`); None without a grammar."""
-        if structured is None:
-            return None
-        start = self.grammars.start(structured)
-        return state_at(request.tree.path(node), structured, start, may_restart=may_restart)
-
-    def masks(self, states: Sequence[GrammarState]) -> np.ndarray:
-        """Masks [n, W] int32 of what may follow, the model's end of text where a text may end."""
-        ends = [self.limits.eos_token_ids] * len(states)
-        return self.grammars.masks.with_ends(states, ends)
-
-    def stop_ids(self, params: SamplingParams) -> tuple[int, ...]:
-        """Tokens that end a branch; until `min_tokens` are there, none of them may be drawn."""
-        eos = () if params.ignore_eos else self.limits.eos_token_ids
-        return (*eos, *params.stop_token_ids)
-
-    def text_of(self, token: int) -> str:
-        """The text of one token; special tokens have none."""
-        if token not in self._text_of:
-            self._text_of[token] = self.codec.decode((token,), skip_special_tokens=True)
-        return self._text_of[token]
 
     def fork_seeds(self, request: Request, node: int, k: int) -> list[int]:
         """Seeds of the next k branches grown from a node, from its seed and their indices."""

@@ -78,7 +78,7 @@ def _expand(live: LiveTrees, request: Request, node: LogicalNode, action: Expand
     _check_idle(node)
     if action.k < 1:
         raise InputError(expected_got("Expand.k", "an int >= 1", action.k))
-    live.check_params(action.params)
+    live.rules.check_params(action.params)
     if _fits(live, request, action, 1):
         task_id = live.next_task_id()
         live.add_task(Fan(id=task_id, request=request, node=node.id, action=action))
@@ -90,7 +90,7 @@ def _append(live: LiveTrees, request: Request, node: LogicalNode, action: Append
     if not _fits(live, request, action, len(tokens)):
         return
     if action.structured is not None:
-        live.grammars.start(action.structured)
+        live.rules.grammars.start(action.structured)
     child = _add_given(live, request, node, tokens, action.tag)
     child.structured = action.structured
     _force(live, request, child.id, action, tokens)
@@ -146,7 +146,7 @@ def _score(live: LiveTrees, request: Request, node: LogicalNode, action: Score) 
     for label in action.labels:
         live.codec.label(label)
     if action.structured is not None:
-        live.grammars.start(action.structured)
+        live.rules.grammars.start(action.structured)
     tokens = live.codec.encode(action.suffix)
     if _fits(live, request, action, len(tokens)):
         _force(live, request, node.id, action, tokens)

@@ -125,9 +125,9 @@ class Recorder:
             assert isinstance(task, Fan)
             params, generated = task.action.params, 0
             seeds = live.fork_seeds(request, task.node, task.action.k)
-            history = live.history(request, task.node, params)
-            grammar = live.grammar(request, task.node, params.structured)
-        banned = live.stop_ids(params) if generated < params.min_tokens else ()
+            history = live.rules.history(request, task.node, params)
+            grammar = live.rules.grammar(request, task.node, params.structured)
+        banned = live.rules.stop_ids(params) if generated < params.min_tokens else ()
         draws = [
             SampleRow(
                 row=row,
@@ -198,7 +198,7 @@ class Recorder:
         """Extend the node's text by a token and decide whether the branch ends with it."""
         params = task.params
         may_stop = len(node.token_ids) >= params.min_tokens
-        if may_stop and token in self._live.stop_ids(params):
+        if may_stop and token in self._live.rules.stop_ids(params):
             node.text += task.stream.flush()
             if params.include_stop_str_in_output:
                 node.text += task.stream.push(token)
@@ -264,8 +264,8 @@ class Recorder:
         if tail is None or not task.action.top:
             return ()
         structured = task.action.structured
-        grammar = self._live.grammar(task.request, task.node, structured, may_restart=False)
-        masks = None if grammar is None else self._live.masks([grammar])
+        grammar = self._live.rules.grammar(task.request, task.node, structured, may_restart=False)
+        masks = None if grammar is None else self._live.rules.masks([grammar])
         return top_logprobs(tail, task.action.top, masks)[0]
 
     def _serve_append(

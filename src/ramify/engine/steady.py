@@ -99,7 +99,7 @@ class SteadyDecode:
         # [rows] tokens of the path when the batch was assembled, the first step's own included
         self._begin = [cursor.length for cursor in self._cursors]
         self._limits = np.array([live.most_tokens(task) for task in tasks])
-        self._stops = _stop_table([live.stop_ids(task.params) for task in tasks])
+        self._stops = _stop_table([live.rules.stop_ids(task.params) for task in tasks])
         # the step after the last is the first that drafts again
         until_draft = [n - 1 for task in tasks if (n := task.tokens_to_draft) is not None]
         room = (live.cache.room_ahead(cursor) for cursor in self._cursors)

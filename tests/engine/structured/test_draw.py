@@ -28,7 +28,7 @@ def text_tokens(llm: LLM, *texts: str) -> set[int]:
 
 
 def test_siblings_share_one_mask_and_draw_apart(llm: LLM) -> None:
-    state = llm.engine.live.grammars.start(StructuredOutput(regex="[0-9]x"))
+    state = llm.engine.live.rules.grammars.start(StructuredOutput(regex="[0-9]x"))
     rows = [make_row(state, at) for at in range(40)] + [make_row(None, 99)]
     drawn = draw(torch.zeros(1, 512), rows, llm.engine.live)
     assert len({id(row.mask) for row in rows[:40]}) == 1 and rows[40].mask is None
@@ -40,7 +40,7 @@ def test_siblings_share_one_mask_and_draw_apart(llm: LLM) -> None:
 
 
 def test_the_end_may_be_drawn_where_the_text_may_end_and_is_not_banned(llm: LLM) -> None:
-    state = llm.engine.live.grammars.start(StructuredOutput(regex="7*"))
+    state = llm.engine.live.rules.grammars.start(StructuredOutput(regex="7*"))
     (seven,) = text_tokens(llm, "7")
     free, banned = make_row(state.fork()), make_row(state.fork(), banned=(EOS,))
     draw(torch.zeros(1, 512), [free, banned], llm.engine.live)
@@ -51,7 +51,7 @@ def test_the_end_may_be_drawn_where_the_text_may_end_and_is_not_banned(llm: LLM)
 
 def test_bans_that_leave_nothing_are_lifted(llm: LLM) -> None:
     """A stop token that is the only legal text."""
-    state = llm.engine.live.grammars.start(StructuredOutput(regex="78"))
+    state = llm.engine.live.rules.grammars.start(StructuredOutput(regex="78"))
     (seven,) = text_tokens(llm, "7")
     row = make_row(state, banned=(EOS, seven))
     (drawn,) = draw(torch.zeros(1, 512), [row], llm.engine.live)
@@ -59,7 +59,7 @@ def test_bans_that_leave_nothing_are_lifted(llm: LLM) -> None:
 
 
 def test_where_nothing_is_left_nothing_is_drawn(llm: LLM) -> None:
-    state = llm.engine.live.grammars.start(StructuredOutput(regex="7"))
+    state = llm.engine.live.rules.grammars.start(StructuredOutput(regex="7"))
     state.advance(tuple(text_tokens(llm, "7")))
     rows = [make_row(None), make_row(state, banned=(EOS,)), make_row(None)]
     first, nothing, last = draw(torch.zeros(1, 512), rows, llm.engine.live)

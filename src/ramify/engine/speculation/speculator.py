@@ -93,7 +93,7 @@ class Speculator:
                 fail(task.request, error)
                 continue
             if task.grammar is not None:
-                draft = legal_part(draft, task.grammar, self._live.stop_ids(task.params))
+                draft = legal_part(draft, task.grammar, self._live.rules.stop_ids(task.params))
             _drafting(task).draft = draft
             self._asked.append(task)
 

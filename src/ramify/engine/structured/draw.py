@@ -41,8 +41,8 @@ def _fill_masks(rows: Sequence[SampleRow], live: LiveTrees) -> None:
             users.setdefault(id(row.grammar), []).append(row)
     firsts = [same[0] for same in users.values()]
     states = [row.grammar for row in firsts if row.grammar is not None]
-    ends = [() if row.banned else live.stop_ids(row.params) for row in firsts]
-    masks = live.grammars.masks.with_ends(states, ends)
+    ends = [() if row.banned else live.rules.stop_ids(row.params) for row in firsts]
+    masks = live.rules.grammars.masks.with_ends(states, ends)
     for same, mask in zip(users.values(), masks, strict=True):
         for row in same:
             row.mask = mask
