@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import torch
 
 import ramify
@@ -37,3 +40,15 @@ def test_what_a_start_takes(run_json, bytes_model, fails):
     assert start["total_s"] > 0 and start["num_slots"] > 0
     assert start["kv_pool_bytes"] == start["num_slots"] * 2 * 2 * 2 * 16 * 4
     assert "--model" in fails("info", "--start")
+
+
+def test_a_dummy_is_made_for_the_report_and_gone_after_it(run_json, fails):
+    def left():
+        return set(Path(tempfile.gettempdir()).glob("ramify-dummy-*"))
+
+    before = left()
+    document = run_json("info", "--model", "dummy", "--start")
+    assert document["model"]["name"] == "dummy" and document["model"]["weight_bytes"] == 0
+    assert document["start"]["num_slots"] > 0
+    assert left() <= before
+    assert "dummy:none" in fails("info", "--model", "dummy:none")

@@ -20,9 +20,16 @@ def bench_model(flags: EngineFlags) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     settings = {**engine_settings(flags), "prefix_cache": False}
     name = str(settings["model"])
+    with model_or_dummy(name) as model:
+        yield describe(name) if is_dummy(name) else name, {**settings, **model}
+
+
+@contextmanager
+def model_or_dummy(name: str) -> Iterator[dict[str, str]]:
+    """The settings that name a model; a dummy is there until the end. Raises InputError."""
     if not is_dummy(name):
-        yield name, settings
+        yield {"model": name}
         return
-    with tempfile.TemporaryDirectory(prefix="ramify-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="ramify-dummy-") as directory:
         path = write_dummy_model(Path(directory), name)
-        yield describe(name), {**settings, "model": str(path), "load_format": "dummy"}
+        yield {"model": str(path), "load_format": "dummy"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ramify.attention import TreeAttention
 from ramify.attention.backends.select import BACKENDS, PLANNED
 from ramify.attention.plan import METHODS
 from ramify.bench.env import environment
+from ramify.cli.bench_model import model_or_dummy
 from ramify.cli.options import InfoOptions
 from ramify.cli.output import Output
 from ramify.core.errors import BackendUnavailable, InputError, expected_got
@@ -37,9 +39,10 @@ def execute(options: InfoOptions, out: Output) -> int:
         "bundled_problems": sorted(PROBLEMS),
     }
     if options.model is not None:
-        document["model"] = _model(options.model)
-        if options.start:
-            document["start"] = _start(options.model, options.backend)
+        with model_or_dummy(options.model) as settings:
+            document["model"] = _model(options.model, model_dir_of(settings["model"]))
+            if options.start:
+                document["start"] = _start(settings, options.backend)
     out.say(_table(document))
     out.document(document)
     return 0
@@ -76,9 +79,8 @@ def _open(backend: str) -> TreeAttention:
     return TreeAttention(1, 1, 64, backend=backend)
 
 
-def _model(name: str) -> dict[str, Any]:
+def _model(name: str, path: Path) -> dict[str, Any]:
     """What config.json and the weight files say; the weights are not loaded."""
-    path = model_dir_of(name)
     config = read_config(path)
     weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
@@ -96,9 +98,9 @@ def _model(name: str) -> dict[str, Any]:
     }
 
 
-def _start(name: str, backend: str) -> dict[str, Any]:
+def _start(settings: dict[str, Any], backend: str) -> dict[str, Any]:
     """What loading the model and opening its pool took: seconds by phase, bytes by use."""
-    startup = LLM(name, backend=backend).startup
+    startup = LLM(**settings, backend=backend).startup
     rounded = {
         field: round(value, 3) if isinstance(value, float) else value
         for field, value in asdict(startup).items()

@@ -166,7 +166,9 @@ class PlanOptions(JsonFlag):
 class InfoOptions(JsonFlag):
     """Show versions, devices, backends, facts of a model."""
 
-    model: str | None = field(default=None, metadata={"help": "bundled name, directory or hub id"})
+    model: str | None = field(
+        default=None, metadata={"help": "bundled name, directory, hub id, or a dummy as in bench"}
+    )
     start: bool = field(
         default=False, metadata={"help": "also load the model and show what the start takes"}
     )
