@@ -17,6 +17,13 @@ def test_stamp_names_this_machine():
     assert stamp.num_cores >= 1 and stamp.cpu and stamp.command
 
 
+def test_commands_name_no_place_of_the_machine(monkeypatch):
+    argv = ["/opt/x/bin/ramify", "bench", "--shape", "64,1,1", "--output", "/home/me/rows.jsonl"]
+    monkeypatch.setattr("sys.argv", [*argv, "--plot", "out/a b.svg"])
+    wanted = "ramify bench --shape 64,1,1 --output rows.jsonl --plot 'out/a b.svg'"
+    assert environment().command == wanted
+
+
 def test_commit_is_the_checkouts():
     stamp = environment()
     done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)

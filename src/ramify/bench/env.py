@@ -41,7 +41,7 @@ class Environment:
     num_cores: int  # cores this process may use
     torch_threads: int
     gpu: str | None
-    command: str
+    command: str  # paths from the root on are cut to their last part: rows are published
 
 
 def environment(commit: str | None = None) -> Environment:
@@ -64,7 +64,7 @@ def environment(commit: str | None = None) -> Environment:
         else os.cpu_count() or 1,
         torch_threads=torch.get_num_threads(),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=shlex.join(Path(x).name if Path(x).is_absolute() else x for x in sys.argv),
     )
 
 
