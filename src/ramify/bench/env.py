@@ -64,8 +64,14 @@ def environment(commit: str | None = None) -> Environment:
         else os.cpu_count() or 1,
         torch_threads=torch.get_num_threads(),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        command=shlex.join(Path(x).name if Path(x).is_absolute() else x for x in sys.argv),
+        command=_command(),
     )
+
+
+def _command() -> str:
+    program, *given = sys.argv
+    named = (Path(one).name if Path(one).is_absolute() else one for one in given)
+    return shlex.join([Path(program).name, *named])
 
 
 def cpu_name() -> str:
