@@ -67,7 +67,8 @@ class TreeMachine(RuleBasedStateMachine):
         )
         best = max((common(tokens, path) for path in computed), default=0)
         assert self.tree.computed_match(tokens) == best
-        idle, available = self.tree.idle_match(tokens), self.tree.available
+        (known_len, idle), available = self.tree.cached_match(tokens), self.tree.available
+        assert known_len == best
         cursor = self.tree.open(tokens, reuse=reuse)
         assert cursor.matched == (best if reuse else 0)
         assert self.tree.pending(cursor) == len(tokens) - cursor.matched

@@ -113,12 +113,14 @@ class TokenTree:
         node, offset = match_computed(self.root, tokens)
         return node.start + offset
 
-    def idle_match(self, tokens: Sequence[int]) -> int:
-        """Of the tokens of `computed_match`, those that no live path uses: they can be evicted."""
+    def cached_match(self, tokens: Sequence[int]) -> tuple[int, int]:
+        """`computed_match`, and how many of these tokens no live path uses: they can be evicted."""
         node, offset = match_computed(self.root, tokens)
         used = (above for above in node.ancestors() if above is not node)
         idle = sum(len(above.tokens) for above in used if above.ref == 0)
-        return idle + (offset if node.ref == 0 and node is not self.root else 0)
+        if node.ref == 0 and node is not self.root:
+            idle += offset
+        return node.start + offset, idle
 
     def private_slots(self, *cursors: Cursor) -> int:
         """Slots that only these paths use and `drop` would free; reservations are left out."""

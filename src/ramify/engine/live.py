@@ -151,8 +151,7 @@ class LiveTrees:
             return 0, 0
         clock, known, idle = request.prompt_match
         if clock != self.cache.clock:
-            prompt = request.prompt_ids
-            known, idle = self.cache.computed_match(prompt), self.cache.idle_match(prompt)
+            known, idle = self.cache.cached_match(request.prompt_ids)
             request.prompt_match = (self.cache.clock, known, idle)
         return known, idle
 
