@@ -10,11 +10,11 @@ from ramify.bench.deft.rows import DeftRow, read_json
 from ramify.bench.deft.run import Times, count_providers, rows_of, time_workload
 from ramify.bench.deft.workloads import Workload, workloads
 from ramify.bench.env import Environment, environment
-from ramify.bench.pages import fill_tables
 from ramify.bench.rows import append_rows
 from ramify.cli.bench_options import BenchDeftOptions
 from ramify.cli.bench_settings import bench_settings
 from ramify.cli.output import Output
+from ramify.cli.page_tables import show_tables
 from ramify.core.errors import InputError, expected_got
 
 
@@ -25,10 +25,7 @@ def execute(options: BenchDeftOptions, out: Output) -> int:
     else:
         rows, has_failed = _measured(options, out)
     made = tables(rows)
-    for name, table in made.items():
-        out.say(f"\n{name}\n\n{table}", end="")
-    if options.page is not None:
-        fill_tables(options.page, made)
+    show_tables(made, options.page, out)
     out.document({"rows": rows})
     return 1 if has_failed else 0
 

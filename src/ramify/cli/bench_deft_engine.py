@@ -6,13 +6,13 @@ from ramify.bench.deft.engine import EngineBench, bench_engines
 from ramify.bench.deft.engine_report import engine_table
 from ramify.bench.deft.engine_rows import DeftEngineRow, read_json
 from ramify.bench.deft.growths import Sizes, engine_workloads
-from ramify.bench.pages import fill_tables
 from ramify.bench.rows import append_rows
 from ramify.cli.bench import check_methods
 from ramify.cli.bench_model import bench_model
 from ramify.cli.bench_options import BenchDeftEngineOptions
 from ramify.cli.bench_settings import bench_device
 from ramify.cli.output import Output
+from ramify.cli.page_tables import show_tables
 
 
 def execute(options: BenchDeftEngineOptions, out: Output) -> int:
@@ -22,10 +22,7 @@ def execute(options: BenchDeftEngineOptions, out: Output) -> int:
     else:
         rows = _measured(options, out)
     made = engine_table(rows)
-    for name, table in made.items():
-        out.say(f"\n{name}\n\n{table}", end="")
-    if options.page is not None:
-        fill_tables(options.page, made)
+    show_tables(made, options.page, out)
     apart = [row for row in rows if row.num_nodes_apart]
     for row in apart:
         out.say(

@@ -7,11 +7,11 @@ from ramify.bench.attention.providers import names_of
 from ramify.bench.attention.rows import AttentionRow, read_json
 from ramify.bench.attention.run import bench_attention
 from ramify.bench.attention.suites import suite
-from ramify.bench.pages import fill_tables
 from ramify.bench.rows import append_rows
 from ramify.cli.bench_options import BenchLeanOptions
 from ramify.cli.bench_settings import bench_settings
 from ramify.cli.output import Output
+from ramify.cli.page_tables import show_tables
 from ramify.core.errors import InputError, expected_got
 
 
@@ -22,10 +22,7 @@ def execute(options: BenchLeanOptions, out: Output) -> int:
     else:
         rows = _measured(options, out)
     made = tables(rows)
-    for name, table in made.items():
-        out.say(f"\n{name}\n\n{table}", end="")
-    if options.page is not None:
-        fill_tables(options.page, made)
+    show_tables(made, options.page, out)
     out.document({"rows": rows})
     return 1 if any(row.status == "failed" for row in rows) else 0
 

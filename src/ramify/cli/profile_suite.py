@@ -11,9 +11,9 @@ from rich.progress import track
 
 from ramify.bench.characterise import tables
 from ramify.bench.env import environment
-from ramify.bench.pages import fill_tables
 from ramify.bench.suite_result import SuiteResult, load_suite, save_suite
 from ramify.cli.output import Output
+from ramify.cli.page_tables import show_tables
 from ramify.cli.profile_options import ProfileSuiteOptions
 from ramify.cli.profile_own_step import own_step
 from ramify.cli.profile_settings import measure_settings
@@ -38,12 +38,9 @@ def execute(options: ProfileSuiteOptions, out: Output) -> int:
         "flash attention; shares of the time with flash attention"
     )
     made = tables(result.rows)
-    for name, table in made.items():
-        out.say(f"\n{name}\n\n{table}", end="")
     if options.output is not None:
         save_suite(result, options.output / "suite.json")
-    if options.page is not None:
-        fill_tables(options.page, made)
+    show_tables(made, options.page, out)
     out.document(result)
     return 1 if result.failed else 0
 
