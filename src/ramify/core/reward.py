@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from ramify.core.errors import ConfigError, expected_got
+from ramify.core.given import read_given
 
 ACTIVATIONS = ("auto", "sigmoid", "identity", "softmax")
 
@@ -69,20 +67,7 @@ def reward_config(given: object) -> RewardConfig | None:
     """
     if given is None or isinstance(given, RewardConfig):
         return given
-    values = given
     if isinstance(given, str) and not given.lstrip().startswith("{"):
         return RewardConfig(model=given)
-    if isinstance(given, str):
-        try:
-            values = json.loads(given)
-        except ValueError as error:
-            raise ConfigError(expected_got("reward_model", "JSON", error)) from error
-    if not isinstance(values, Mapping):
-        wanted = "a RewardConfig, a mapping of its fields, or a model"
-        raise ConfigError(expected_got("reward_model", wanted, repr(given)))
-    known = [f.name for f in fields(RewardConfig)]
-    for name in values:
-        if name not in known:
-            raise ConfigError(expected_got("reward_model", f"of {', '.join(known)}", repr(name)))
-    settings: dict[str, Any] = dict(values)
-    return RewardConfig(**settings)
+    wanted = "a RewardConfig, a mapping of its fields, or a model"
+    return read_given(given, RewardConfig, "reward_model", wanted=wanted)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from ramify.core.errors import ConfigError, expected_got
+from ramify.core.given import read_given
 
 SPECULATIVE_METHODS = ("ngram", "suffix", "draft_model", "medusa", "custom")
 
@@ -77,18 +76,5 @@ def speculative_config(given: object) -> SpeculativeConfig | None:
         return given
     if given in SPECULATIVE_METHODS:
         return SpeculativeConfig(method=str(given))
-    values = given
-    if isinstance(given, str):
-        try:
-            values = json.loads(given)
-        except ValueError as error:
-            raise ConfigError(expected_got("speculative_config", "JSON", error)) from error
-    if not isinstance(values, Mapping):
-        wanted = "a SpeculativeConfig or a mapping of its fields"
-        raise ConfigError(expected_got("speculative_config", wanted, repr(given)))
-    known = [f.name for f in fields(SpeculativeConfig)]
-    for name in values:
-        if name not in known:
-            allowed = f"of {', '.join(known)}"
-            raise ConfigError(expected_got("speculative_config", allowed, repr(name)))
-    return SpeculativeConfig(**values)
+    wanted = "a SpeculativeConfig or a mapping of its fields"
+    return read_given(given, SpeculativeConfig, "speculative_config", wanted=wanted)
