@@ -252,7 +252,7 @@ def cut(num_out: int, rows: int, num_sms: int) -> tuple[int, int, int]:
     if ctas < enough:
         return 64, MAX_SPLIT, 1
     # clusters of four do not find a place on all SMs
-    shares = rows > 64 and rows % 16 == 0 and ctas <= PLACED * num_sms
+    shares = rows > 64 and ctas <= PLACED * num_sms
     return 128, MAX_SPLIT, 2 if shares else 1
 
 
