@@ -138,6 +138,33 @@ class TreeMachine(RuleBasedStateMachine):
                 return
 
     @precondition(lambda self: self.live)
+    @rule(data=st.data(), count=st.integers(1, 10))
+    def try_tokens(self, data: st.DataObject, count: int) -> None:
+        """A draft behind a path: some tokens hold, the slots of the others are free again."""
+        cursor = self.pick(data)
+        if self.tree.pending(cursor) or not self.tree.may_lend(cursor):
+            return
+        state = (self.tree.num_free, self.tree.num_reserved, self.tree.evictable)
+        if count > self.tree.available:
+            with pytest.raises(OutOfSlots):
+                self.tree.lend_slots(cursor, count)
+            assert state == (self.tree.num_free, self.tree.num_reserved, self.tree.evictable)
+            return
+        available = self.tree.available
+        slots = self.tree.lend_slots(cursor, count)
+        assert self.tree.available == available - count
+        self.tree.check_integrity()
+        places = sorted(data.draw(st.sets(st.integers(0, count - 1))))
+        tokens = [place % 3 for place in places]
+        for slot in slots.tolist():  # what held these slots before is gone
+            self.memory[slot] = (-1,)
+        for place, token in zip(places, tokens, strict=True):
+            self.live[cursor] = [*self.live[cursor], token]
+            self.memory[int(slots[place])] = tuple(self.live[cursor])
+        self.tree.take_back(cursor, tokens, places)
+        assert self.tree.available == available - len(places)
+
+    @precondition(lambda self: self.live)
     @rule(data=st.data())
     def keep(self, data: st.DataObject) -> None:
         cursor = self.pick(data)

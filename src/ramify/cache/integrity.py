@@ -63,7 +63,7 @@ def _check_tokens(node: Node, root: Node) -> None:
         raise IntegrityError(f"{node} is computed below {node.parent}, which is not")
     if node.published and not (node.is_computed and (node.parent.published or node.parent is root)):
         raise IntegrityError(f"{node} is published but its path is not all computed and published")
-    if node.ref == 0 and (not node.published or node.reserved):
+    if node.ref == 0 and (not node.published or node.reserved or node.lent):
         raise IntegrityError(f"{node} has no live path but is not plain prefix cache")
 
 
@@ -83,10 +83,11 @@ def _check_paths(nodes: list[Node], root: Node, cursors: Collection[Cursor]) -> 
 
 
 def _check_slots(nodes: list[Node], pool: NodePool) -> None:
-    """Every slot has exactly one owner: the free list, a reservation or a node."""
+    """Every slot has exactly one owner: the free list, a reservation, a loan or a node."""
     free = pool.allocator.free_extents()
     owners = np.zeros(pool.allocator.num_slots, dtype=np.int64)
-    for extents in [free, *(e for node in nodes for e in (node.extents, node.reserved))]:
+    held = (e for node in nodes for e in (node.extents, node.reserved, node.lent))
+    for extents in [free, *held]:
         for begin, end in extents:
             if not 0 <= begin < end <= len(owners):
                 raise IntegrityError(f"extent [{begin}, {end}) is empty or outside the pool")

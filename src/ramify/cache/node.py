@@ -22,6 +22,7 @@ class Node:
         start: number of tokens before the span on its path.
         extents: the slots of `tokens[:num_slots]`, in order.
         reserved: slots held for growth beyond `num_slots`, behind the last extent if possible.
+        lent: slots that hold tokens which may follow the span, while a step tries them.
         num_computed: the first so many tokens have their K and V in their slots.
         ref: number of live paths through the node (they end here or below).
         published: part of the prefix cache; it outlives its paths until it is evicted.
@@ -36,6 +37,7 @@ class Node:
         "extents",
         "id",
         "last_used",
+        "lent",
         "num_computed",
         "parent",
         "published",
@@ -55,6 +57,7 @@ class Node:
         self.start = start
         self.extents: list[Extent] = []
         self.reserved: list[Extent] = []
+        self.lent: list[Extent] = []
         self.num_computed = 0
         self.ref = 0
         self.published = False

@@ -1,10 +1,13 @@
 """Who owns which slot: growth reservations, eviction, and the counters that admission looks at.
 
-Every slot is free, reserved by one node for its growth, or owned by one node. Under pressure the
-reservations are taken back first, then the prefix cache is evicted, least recently used leaf first.
+Every slot is free, reserved by one node for its growth, lent by it to tokens that a step tries, or
+owned by it. Under pressure the reservations are taken back first, then the prefix cache is evicted,
+least recently used leaf first.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from ramify.cache.lru import EvictionQueue
 from ramify.cache.node import Node
@@ -89,6 +92,42 @@ class NodePool:
         node.extents = join(node.extents, owned)
         self.set_reservation(node, spare)
 
+    def lend(self, node: Node, count: int) -> None:
+        """Put `count` slots under `node.lent`, of its reservation and behind its line if possible.
+
+        Raises:
+            OutOfSlots: even after eviction too few slots would be free; nothing was changed.
+        """
+        assert node.ref > 0 and not node.lent, "a live node lends once at a time"
+        if count > self.available:
+            raise OutOfSlots(count, self.available)
+        if num_slots_in(node.reserved) < count:
+            self.free_reservation(node)
+            if count > self.num_free:
+                self._make_room(count)
+            self.set_reservation(node, self._allocate(node, count))
+        node.lent, rest = cut(node.reserved, count)
+        self.set_reservation(node, rest)
+
+    def take_back(self, node: Node, places: Sequence[int]) -> None:
+        """Make the lent slots at `places` the node's own next ones; the others are reserved again.
+
+        Args:
+            places: growing.
+        """
+        kept: list[Extent] = []
+        passed: list[Extent] = []
+        rest, begin = node.lent, 0
+        for place in places:
+            before, rest = cut(rest, place - begin)
+            own, rest = cut(rest, 1)
+            passed, kept = join(passed, before), join(kept, own)
+            begin = place + 1
+        node.lent = []
+        node.extents = join(node.extents, kept)
+        # what lies behind the last slot comes first, so that the node goes on in one line
+        self.set_reservation(node, join(join(rest, node.reserved), passed))
+
     def hand_over(self, child: Node) -> None:
         """Move the parent's unused reservation to a child without slots: one contiguous line."""
         parent = child.parent
@@ -118,6 +157,7 @@ class NodePool:
 
     def truncate(self, node: Node, num_slots: int) -> None:
         """Free the node's reservation and its slots beyond the first `num_slots`."""
+        assert not node.lent, "lent slots are taken back first"
         reserved = node.reserved
         self.set_reservation(node, [])
         node.extents, tail = cut(node.extents, num_slots)
@@ -243,7 +283,7 @@ class NodePool:
         if not self.reserve:
             return 0
         num_slots = node.num_slots + need
-        ahead = len(node.tokens) - num_slots
+        ahead = max(len(node.tokens) - num_slots, 0)
         if not node.children:
             ahead += min(self.reserve_cap, max(self.reserve, num_slots))
         return min(ahead, (self.num_free - need) // 4)

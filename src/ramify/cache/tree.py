@@ -236,6 +236,36 @@ class TokenTree:
         if self._grows_in_place(cursor.node) and self.room_ahead(cursor) < num_slots // 2:
             self.pool.renew_line(cursor.node, num_slots)
 
+    def may_lend(self, cursor: Cursor) -> bool:
+        """Whether a path can try tokens behind its end: no other path ends or goes on there."""
+        return self._grows_in_place(cursor.node)
+
+    def lend_slots(self, cursor: Cursor, count: int) -> npt.NDArray[np.int64]:
+        """[count] int64, slots for tokens that a step tries behind a path's end; see `take_back`.
+
+        They follow the path's last slot where they can. Requires `may_lend` and slots for all
+        tokens of the path. Raises OutOfSlots; nothing was changed then.
+        """
+        node = cursor.node
+        assert self._grows_in_place(node) and node.num_slots == len(node.tokens)
+        self.pool.lend(node, count)
+        return np.concatenate([np.arange(b, e, dtype=np.int64) for b, e in node.lent])
+
+    def take_back(
+        self, cursor: Cursor, tokens: Sequence[int] = (), places: Sequence[int] = ()
+    ) -> None:
+        """End a loan; the path grows by what was tried and holds, which is computed.
+
+        Args:
+            tokens: what the path grows by.
+            places: [tokens] growing, of their slots among those lent.
+        """
+        node = cursor.node
+        assert len(tokens) == len(places) and node.is_computed >= bool(tokens)
+        self.pool.take_back(node, places)
+        node.tokens += tokens
+        node.num_computed += len(tokens)
+
     def mark_computed(self, node: Node, end: int) -> None:
         """Note that `node.tokens[:end]` have K and V in their slots. Parents before children."""
         assert node.num_computed <= end <= node.num_slots, f"cannot mark [:{end}) of {node}"

@@ -15,6 +15,8 @@ import numpy as np
 
 from ramify.cache import Cursor, Node, TokenTree, build_forest
 from ramify.core.forest import Forest
+from ramify.engine.speculation.draft import DraftTree
+from ramify.engine.speculation.graft import Graft, grafted
 
 
 class Block(NamedTuple):
@@ -26,7 +28,7 @@ class Block(NamedTuple):
     first_row: int
     owner: int  # the request that pays for these rows
     is_probe: bool
-    is_draft: bool = False
+    graft: Graft | None = None  # the rows are a draft below the node, not tokens of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +54,7 @@ class BatchBuilder:
         self.blocks: list[Block] = []
         self.num_rows = 0
 
-    def schedule(self, cursor: Cursor, budget: int, owner: int, *, is_draft: bool = False) -> bool:
+    def schedule(self, cursor: Cursor, budget: int, owner: int) -> bool:
         """Add up to `budget` uncomputed tokens of a path, top down.
 
         Returns whether the whole path is computed once the step is done. Raises OutOfSlots, with
@@ -63,12 +65,30 @@ class BatchBuilder:
             end = min(limit, done + budget)
             if end > done:
                 self._cache.reserve_slots(node, end)
-                self._add(node, done, end, owner, is_draft=is_draft)
+                self._add(node, done, end, owner)
                 self._scheduled[node] = end
                 budget -= end - done
             if max(end, done) < limit:
                 return False
         return True
+
+    def graft(self, cursor: Cursor, draft: DraftTree, slots: np.ndarray, owner: int) -> int:
+        """Add a draft below a path that this step computes to its end; nothing else comes after.
+
+        Args:
+            slots: [tokens] int64, by the tokens' places, see DraftShape.
+        Returns:
+            The logits index of the draft's first token; the others follow.
+        """
+        node, first, logit = cursor.node, self.num_rows, len(self._logit_of)
+        tip = self._row(node, cursor.offset - 1, owner)
+        assert tip is not None and tip < self.num_rows == first, "the step computes the tip"
+        graft = Graft(tip, first, draft.tokens, cursor.length, draft.shape, slots)
+        begin, rows = cursor.offset, range(first, first + len(draft.tokens))
+        self.blocks.append(Block(node, begin, begin + len(rows), first, owner, False, graft))
+        self.num_rows += len(rows)
+        self._logit_of.update(zip(rows, range(logit, logit + len(rows)), strict=True))
+        return logit
 
     def logits_at(self, cursor: Cursor, positions: Iterable[int], owner: int) -> dict[int, int]:
         """Logits index for each absolute position of a path that this step can give.
@@ -95,7 +115,8 @@ class BatchBuilder:
     def build(self) -> StepBatch:
         """The step's arrays and its forest."""
         tokens, positions, slots = np.empty((3, self.num_rows), dtype=np.int64)
-        for block in self.blocks:
+        own = [block for block in self.blocks if block.graft is None]
+        for block in own:
             row, node, begin, end = block.first_row, block.node, block.begin, block.end
             if end - begin == 1:  # decoding: hundreds of these
                 tokens[row], positions[row] = node.tokens[begin], node.start + begin
@@ -107,13 +128,18 @@ class BatchBuilder:
             tokens[rows] = node.tokens[begin:end]
             positions[rows] = np.arange(node.start + begin, node.start + end)
             slots[rows] = self._cache.slots_of(node, begin, end)
-        seen = [(b.node, offset + 1) for b in self.blocks for offset in range(b.begin, b.end)]
+        grafts = [block.graft for block in self.blocks if block.graft is not None]
+        for graft in grafts:
+            rows = slice(graft.first_row, graft.first_row + len(graft.tokens))
+            tokens[rows], positions[rows] = graft.tokens, graft.positions
+            slots[rows] = graft.row_slots
+        seen = [(b.node, offset + 1) for b in own for offset in range(b.begin, b.end)]
         return StepBatch(
             token_ids=tokens,
             positions=positions,
             slots=slots,
             logit_rows=np.fromiter(self._logit_of, dtype=np.int64, count=len(self._logit_of)),
-            forest=build_forest(seen, self._scheduled),
+            forest=grafted(build_forest(seen, self._scheduled), grafts),
         )
 
     def commit(self) -> None:
@@ -131,16 +157,9 @@ class BatchBuilder:
         return self._add(node, offset, offset + 1, owner, is_probe=True).first_row
 
     def _add(
-        self,
-        node: Node,
-        begin: int,
-        end: int,
-        owner: int,
-        *,
-        is_probe: bool = False,
-        is_draft: bool = False,
+        self, node: Node, begin: int, end: int, owner: int, *, is_probe: bool = False
     ) -> Block:
-        block = Block(node, begin, end, self.num_rows, owner, is_probe, is_draft)
+        block = Block(node, begin, end, self.num_rows, owner, is_probe)
         self.blocks.append(block)
         self._blocks_of.setdefault(node, []).append(block)
         self.num_rows += end - begin

@@ -29,9 +29,12 @@ def charge_step(
     columns = zip(builder.blocks, paths.tolist(), shares.tolist(), strict=True)
     for block, alone, shared in columns:
         usage = requests[block.owner].usage
+        if block.graft is None:
+            usage.kv_bytes_per_branch += alone
+        elif method in UNSHARED_METHODS:
+            # decoding alone has no drafts; what of them is kept is charged once it is known
+            alone = int(batch.forest.path_len[block.graft.line_rows].sum()) * token_bytes
         usage.kv_bytes_read += alone if method in UNSHARED_METHODS else shared
-        # decoding alone has no drafts; what of them is kept is charged once it is known
-        usage.kv_bytes_per_branch += 0 if block.is_draft else alone
         usage.computed_tokens += 0 if block.is_probe else block.end - block.begin
     for owner in {block.owner for block in builder.blocks}:
         requests[owner].usage.steps += 1

@@ -161,12 +161,22 @@ class Recorder:
     def _serve_grow(self, task: Grow, tokens: Sequence[TokenLogprob | None]) -> None:
         """Give a branch its next token or, of a draft, its next tokens."""
         if guess_of(task) is not None:
-            accept(self._live, task, tokens, self._record_reported)
+            self._accept(task, tokens)
             return
         (token,) = tokens
         assert token is not None, "a branch that is stuck was ended"
         self._live.cache.append(cursor_of(task), [token.token_id])
         self._record_reported(task, token)
+
+    def _accept(self, task: Grow, tokens: Sequence[TokenLogprob | None]) -> None:
+        """Give a branch what was drawn along its draft."""
+
+        def record(at: int) -> None:
+            token = tokens[at]
+            assert token is not None, "only tokens that were drawn are on the path"
+            self._record_reported(task, token)
+
+        accept(self._live, task, [t if t is None else t.token_id for t in tokens], record)
 
     def _record_reported(self, task: Grow, token: TokenLogprob) -> None:
         """Write one sampled token down, with its alternatives where they were asked for."""

@@ -41,7 +41,7 @@ def test_drafts_are_right_as_often_as_recorded():
         (tree,) = drafter.propose([context])
         assert len(tree.tokens) == 5 and tree.checked(20, 99, 99) == tree
         # what is drawn behind each draft token is right where the path to it was
-        drawn = [path[3], *(path[3 + depth] for depth in tree.depths)]
+        drawn = [path[3], *(path[3 + depth] for depth in tree.shape.depth)]
         assert 1 + len(accepted(tree, drawn)) == wanted
     near = context._replace(token_ids=np.array(path[:6]))
     assert drafter.propose([near])[0].tokens == ()

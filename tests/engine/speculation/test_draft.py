@@ -21,16 +21,8 @@ def paths_of(tree: DraftTree) -> list[tuple[int, ...]]:
 def test_continuations_share_what_they_have_in_common() -> None:
     tree = DraftTree.from_continuations([[1, 2, 3], [1, 4], [1, 2], [5], []], 9, 9)
     assert paths_of(tree) == [(1,), (5,), (1, 2), (1, 4), (1, 2, 3)]
-    assert tree.depths == [1, 1, 2, 2, 3]
     # narrow levels first, then the depth
     assert paths_of(DraftTree.from_continuations([[1, 2, 3], [4, 5]], 3, 2)) == [(1,), (4,), (1, 2)]
-
-
-def test_lines_are_cut_where_the_tree_forks_and_the_first_child_follows_at_once() -> None:
-    tree = DraftTree.from_continuations([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8]], 9, 9)
-    lines = [[tree.tokens[i] for i in line] for line in tree.chains()]
-    assert lines == [[1, 2], [3, 4], [5, 6], [7, 8]]
-    assert DraftTree().chains() == []
 
 
 @given(
@@ -50,8 +42,6 @@ def test_a_checked_tree_is_within_limits_and_has_no_path_twice(
     assert all(len(path) <= depth for path in paths)
     if most >= len(tokens):
         assert set(paths) == {path for path in paths_of(given_tree) if len(path) <= depth}
-    chains = DraftTree(tuple(tokens), parents).chains()
-    assert sorted(i for line in chains for i in line) == list(range(len(tokens)))
 
 
 @pytest.mark.parametrize(

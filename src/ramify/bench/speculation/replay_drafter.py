@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ramify.core.errors import InputError, expected_got
 from ramify.engine.speculation.draft import DraftContext, DraftTree
 from ramify.search.replay_drafts import deepest_first
@@ -38,25 +40,23 @@ class ReplayDrafter:
             raise InputError(expected_got("accepted", wanted, max(accepted)))
         # the tip is the branch's own; what hangs from it hangs from the draft's root
         self._parents = tuple(above - 1 for above in moved[1:])
-        self._depth = DraftTree(self._parents, self._parents).depths
-        self._accepted, self._path, self._vocab_size = accepted, path, vocab_size
+        self._depth = DraftTree(self._parents, self._parents).shape.depth
+        # siblings differ by their places; none but the right ones are what will be drawn
+        self._wrong = 1 + np.arange(len(self._parents)) % (vocab_size - 1)
+        self._accepted, self._path, self._vocab_size = accepted, np.array(path), vocab_size
         self.num_drafts = 0
 
     def propose(self, contexts: Sequence[DraftContext]) -> list[DraftTree]:
         """See Drafter. Where the path's end is near, the draft is empty."""
         assert len(contexts) == 1, "a recording is of one branch"
         end = len(contexts[0].token_ids)
-        if end + max(self._depth) > len(self._path):
+        if end + self._depth.max() > len(self._path):
             return [DraftTree()]
         right = self._accepted[self.num_drafts % len(self._accepted)] - 1
         self.num_drafts += 1
-        tokens = []
-        for place, depth in enumerate(self._depth):
-            drawn = self._path[end + depth - 1]
-            # siblings differ by their places; none but the right one is what will be drawn
-            off = 0 if place < right else 1 + place % (self._vocab_size - 1)
-            tokens.append((drawn + off) % self._vocab_size)
-        return [DraftTree(tuple(tokens), self._parents)]
+        off = np.where(np.arange(len(self._wrong)) < right, 0, self._wrong)
+        tokens = (self._path[end - 1 + self._depth] + off) % self._vocab_size
+        return [DraftTree(tuple(tokens.tolist()), self._parents)]
 
     def learn(self, token_ids: Sequence[int]) -> None:
         """A recording learns nothing."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ramify.cache import Cursor
 from ramify.engine.speculation.draft import DraftTree
 from ramify.engine.speculation.gain import DraftGain
 
@@ -34,12 +33,10 @@ class Path:
 
 @dataclass(slots=True, eq=False)
 class Guess:
-    """A draft in the token tree, for one step; all lists but `cursors` go by draft token."""
+    """A draft among a step's rows."""
 
     tree: DraftTree
-    cursors: list[Cursor] = field(default_factory=list)  # a path to the end of each line
-    line_of: dict[int, int] = field(default_factory=dict)  # the token's place in `cursors`
-    rows: dict[int, int] = field(default_factory=dict)  # its row among the step's logits
+    first: int  # the first token's row among the step's logits; the others follow
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +45,7 @@ class Drafting:
 
     Attributes:
         draft: proposed for the present step; None: nobody was asked.
-        guess: the draft in the token tree, until the step's tokens are drawn.
+        guess: the draft among the rows, until the step's tokens are drawn.
         num_kept: tokens of the last guess that were accepted.
         drawn_row: the row among the step's logits that the newest token was drawn from, where it is
             one of the draft's.

@@ -15,9 +15,7 @@ from torch import Tensor
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.params import SamplingParams
-
-ROOT = -1
-"""Parent of the tokens that may follow the branch directly."""
+from ramify.engine.speculation.shape import ROOT, DraftShape, shape_of
 
 
 class DraftContext(NamedTuple):
@@ -87,6 +85,8 @@ class DraftTree:
         Raises InputError: a token outside the vocabulary, or a parent that does not come before.
         """
         _check(self, vocab_size)
+        if self._is_within(max_tokens, max_depth):
+            return self
         index: dict[tuple[int, int], int] = {}
         place: list[int | None] = []  # of each token in the new tree; None where it was cut
         tokens: list[int] = []
@@ -107,41 +107,24 @@ class DraftTree:
             place.append(known)
         return DraftTree(tuple(tokens), tuple(parents))
 
+    def _is_within(self, max_tokens: int, max_depth: int) -> bool:
+        """Whether nothing has to be cut or merged."""
+        if not 0 < len(self.tokens) <= max_tokens or self.shape.depth.max() > max_depth:
+            return False
+        return len(set(zip(self.parents, self.tokens, strict=True))) == len(self.tokens)
+
     @property
-    def depths(self) -> list[int]:
-        """How many tokens the path below the branch has at each token, itself included."""
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(1 if parent == ROOT else depths[parent] + 1)
-        return depths
-
-    def children(self) -> dict[int, list[int]]:
-        """Indices of the tokens below each token and below ROOT, those without left out."""
-        below: dict[int, list[int]] = {}
-        for index, parent in enumerate(self.parents):
-            below.setdefault(parent, []).append(index)
-        return below
-
-    def chains(self) -> list[list[int]]:
-        """Token indices cut into lines without a fork, a line after the one it hangs from.
-
-        A first child's line follows its parent's at once: its slots then follow those as well.
-        """
-        below, lines = self.children(), []
-        stack = below.get(ROOT, [])[::-1]
-        while stack:
-            line = [stack.pop()]
-            while len(next_ones := below.get(line[-1], [])) == 1:
-                line += next_ones
-            lines.append(line)
-            stack += next_ones[::-1]
-        return lines
+    def shape(self) -> DraftShape:
+        """What follows from the parents alone."""
+        return shape_of(self.parents)
 
 
 def _check(tree: DraftTree, vocab_size: int) -> None:
     if len(tree.tokens) != len(tree.parents):
         got = f"{len(tree.tokens)} tokens, {len(tree.parents)} parents"
         raise InputError(expected_got("draft", "a parent for every token", got))
+    if _is_plain(tree, vocab_size):
+        return
     for index, (token, parent) in enumerate(zip(tree.tokens, tree.parents, strict=True)):
         is_int = isinstance(token, int | np.integer) and not isinstance(token, bool)
         if not is_int or not 0 <= token < vocab_size:
@@ -150,3 +133,12 @@ def _check(tree: DraftTree, vocab_size: int) -> None:
         if not ROOT <= parent < index:
             allowed = f"a parent in [-1, {index}) for token {index}"
             raise InputError(expected_got("draft", allowed, parent))
+
+
+def _is_plain(tree: DraftTree, vocab_size: int) -> bool:
+    """Whether a glance at all tokens shows that each is right; a draft may have hundreds."""
+    if not tree.tokens or {*map(type, tree.tokens), *map(type, tree.parents)} != {int}:
+        return False
+    parents = np.array(tree.parents)
+    is_tree = parents.min() >= ROOT and bool((parents < np.arange(len(parents))).all())
+    return is_tree and min(tree.tokens) >= 0 and max(tree.tokens) < vocab_size

@@ -24,7 +24,8 @@ from ramify.engine.batch import BatchBuilder
 from ramify.engine.executor import Executor
 from ramify.engine.part import load_part, model_dir_of, open_executor
 from ramify.engine.speculation.device_noise import with_noise
-from ramify.engine.speculation.draft import ROOT, DraftContext, DraftTree
+from ramify.engine.speculation.draft import DraftContext, DraftTree
+from ramify.engine.speculation.shape import ROOT
 from ramify.models import Shard
 
 MOST_ROWS = 512

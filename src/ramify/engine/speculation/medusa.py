@@ -18,7 +18,8 @@ from torch import Tensor
 from ramify.core.config import EngineConfig
 from ramify.core.speculative import SpeculativeConfig
 from ramify.engine.speculation.device_noise import with_noise
-from ramify.engine.speculation.draft import ROOT, DraftContext, DraftTree
+from ramify.engine.speculation.draft import DraftContext, DraftTree
+from ramify.engine.speculation.shape import ROOT
 from ramify.models import read_config, resolve_model_dir
 from ramify.models.loader import resolve_dtype
 from ramify.models.medusa import MedusaHeads, load_medusa

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ramify.engine.speculation.draft import ROOT, DraftTree
+from ramify.engine.speculation.draft import DraftTree
+from ramify.engine.speculation.shape import ROOT
 
 DECAY = 0.85
 """Chance, guessed, that a text that went along with another so far does so by another token."""

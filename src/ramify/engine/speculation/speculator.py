@@ -130,8 +130,9 @@ class Speculator:
                 continue
             assert isinstance(task, Grow)
             # others may have taken the slots that were there
-            if 0 < (size := len(drafting.draft.tokens)) <= self._live.cache.available:
-                drafting.guess = attach(self._live.cache, builder, task, drafting.draft)
+            size, cache = len(drafting.draft.tokens), self._live.cache
+            if 0 < size <= cache.available and cache.may_lend(cursor_of(task)):
+                drafting.guess = attach(cache, builder, task, drafting.draft)
                 self._num_draft_rows += size
 
     # ── the step, and after it ───────────────────────────────────────────────────────────────────
@@ -142,7 +143,7 @@ class Speculator:
         try:
             yield
         except BaseException:
-            discard(self._live.cache, [_drafting(task) for task in self._asked])
+            discard(self._live.cache, self._asked)
             self._asked = []
             raise
         self._close_step(len(batch.token_ids), self._clock() - began_s, token_bytes)

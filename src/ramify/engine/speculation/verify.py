@@ -1,17 +1,17 @@
 """Drafts as rows of a step, and what of them the model keeps.
 
-A draft hangs below its branch's tip in the token tree: a line without a fork is a node, so a row
-sees its ancestors only, and each is a query of the same step. The token that plain decoding draws
-at a position follows from the logits there and from the branch's seed, since its noise is a
-function of seed and position (core/seeds.py). So it is drawn at the tip and at every draft token,
-and a draft token is accepted exactly if it is what was drawn before it. The branch gets the tokens
-of plain decoding, for every sampling parameter, and one more than were accepted.
+A draft hangs below its branch's tip in the step's forest: a row sees its ancestors only, and each
+token is a query of the same step. The token that plain decoding draws at a position follows from
+the logits there and from the branch's seed, since its noise is a function of seed and position
+(core/seeds.py). So it is drawn at the tip and at every draft token, and a draft token is accepted
+exactly if it is what was drawn before it. The branch gets the tokens of plain decoding, for every
+sampling parameter, and one more than were accepted.
 
 Rejection sampling would accept a token of a drafter with known probabilities more often, since it
 may change what is drawn as long as the distribution stays; here the draws themselves stay.
 
-Keeping the accepted path is an edit of the token tree: the branch moves to a fork of the line that
-holds it, and everything else is pruned. No K or V is moved.
+The branch's node lends the draft its slots. Keeping the accepted path is metadata: its slots become
+the node's own, the others are reserved for the next draft. No K or V is moved.
 Source: draft trees after SpecInfer (Miao et al. 2024) and EAGLE-2 (Li et al. 2024); equality in
 place of their rejection sampling.
 """
@@ -22,13 +22,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from ramify.cache import TokenTree
-from ramify.core.outputs import TokenLogprob
 from ramify.engine.batch import BatchBuilder
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Grow, cursor_of
 from ramify.engine.sample import History, SampleRow
-from ramify.engine.speculation.branch import Drafting, Guess
-from ramify.engine.speculation.draft import ROOT, DraftTree
+from ramify.engine.speculation.branch import Guess
+from ramify.engine.speculation.draft import DraftTree
+from ramify.engine.speculation.shape import ROOT
 from ramify.engine.structured.state import GrammarState
 
 
@@ -36,21 +36,11 @@ from ramify.engine.structured.state import GrammarState
 def attach(cache: TokenTree, builder: BatchBuilder, task: Grow, tree: DraftTree) -> Guess:
     """Put a draft below a branch whose tip is computed in this step, and into the step's rows.
 
-    The cache must have a slot available for each of its tokens.
+    The cache must have a slot available for each of its tokens, and the branch may lend.
     """
-    guess, tip, owner = Guess(tree), cursor_of(task), task.request.id
-    for line in tree.chains():
-        above = tree.parents[line[0]]
-        base = tip if above == ROOT else guess.cursors[guess.line_of[above]]
-        cursor = cache.fork(base)
-        cache.append(cursor, [tree.tokens[index] for index in line])
-        builder.schedule(cursor, len(line), owner, is_draft=True)
-        positions = range(base.length, cursor.length)
-        rows = builder.logits_at(cursor, positions, owner)
-        guess.rows |= {index: rows[at] for index, at in zip(line, positions, strict=True)}
-        guess.line_of |= dict.fromkeys(line, len(guess.cursors))
-        guess.cursors.append(cursor)
-    return guess
+    cursor = cursor_of(task)
+    slots = cache.lend_slots(cursor, len(tree.tokens))
+    return Guess(tree, builder.graft(cursor, tree, slots, task.request.id))
 
 
 def guess_of(task: Grow) -> Guess | None:
@@ -68,7 +58,7 @@ def draws_of(guess: Guess, tip: SampleRow, unbanned: int) -> list[SampleRow]:
     draws = []
     histories: dict[int, History | None] = {ROOT: tip.history}
     grammars: dict[int, GrammarState | None] = {ROOT: tip.grammar}
-    for index, depth in enumerate(guess.tree.depths):
+    for index, depth in enumerate(guess.tree.shape.depth.tolist()):
         known = histories[guess.tree.parents[index]]
         histories[index] = known and _with_token(known, guess.tree.tokens[index])
         above = grammars[guess.tree.parents[index]]
@@ -76,7 +66,7 @@ def draws_of(guess: Guess, tip: SampleRow, unbanned: int) -> list[SampleRow]:
         draws.append(
             replace(
                 tip,
-                row=guess.rows[index],
+                row=guess.first + index,
                 position=tip.position + depth,
                 banned=tip.banned if depth < unbanned else (),
                 history=histories[index],
@@ -100,69 +90,61 @@ def accepted(tree: DraftTree, drawn: Sequence[int | None]) -> list[int]:
         drawn: the token drawn at the tip, then those drawn behind each draft token; None where
             nothing could be drawn.
     """
-    index: dict[tuple[int, int | None], int] = {
-        (parent, token): place
-        for place, (parent, token) in enumerate(zip(tree.parents, tree.tokens, strict=True))
-    }
     kept: list[int] = []
-    at = index.get((ROOT, drawn[0]))
-    while at is not None:
-        kept.append(at)
-        at = index.get((at, drawn[at + 1]))
-    return kept
+    at, children = ROOT, tree.shape.children
+    while True:
+        wanted = drawn[at + 1]
+        found = next((i for i in children.get(at, ()) if tree.tokens[i] == wanted), None)
+        if found is None:
+            return kept
+        kept.append(found)
+        at = found
 
 
 def accept(
     live: LiveTrees,
     task: Grow,
-    drawn: Sequence[TokenLogprob | None],
-    record: Callable[[Grow, TokenLogprob], None],
+    drawn: Sequence[int | None],
+    record: Callable[[int], None],
 ) -> None:
     """Write down what was drawn along the draft, and keep the K and V of its accepted path.
 
     Args:
         drawn: at the tip, then behind each draft token; None where a grammar left nothing to draw,
             which ends the branch when the next step finds its tip there.
-        record: writes a token into the logical tree; it may end the branch.
+        record: writes the i-th of these tokens into the logical tree; it may end the branch.
     """
     drafting = task.drafting
     assert drafting is not None and drafting.guess is not None, "a draft was verified"
     guess, drafting.guess = drafting.guess, None
-    kept = accepted(guess.tree, [None if token is None else token.token_id for token in drawn])
-    on_path = [drawn[0], *(drawn[index + 1] for index in kept)]
-    tokens = [token for token in on_path if token is not None]
+    tree, cursor = guess.tree, cursor_of(task)
+    kept = accepted(tree, drawn)
+    on_path = [at for at in (0, *(index + 1 for index in kept)) if drawn[at] is not None]
     num_recorded = 0
-    for token in tokens:
-        record(task, token)
+    for at in on_path:
+        record(at)
         num_recorded += 1
         if task.id not in live.tasks:
             break
     drafting.num_kept = min(num_recorded, len(kept))
     if num_recorded > 1:
-        drafting.drawn_row = guess.rows[kept[num_recorded - 2]]
-    _move(live.cache, task, guess, kept[: drafting.num_kept])
+        drafting.drawn_row = guess.first + kept[num_recorded - 2]
+    kept, place = kept[: drafting.num_kept], tree.shape.place
+    live.cache.take_back(cursor, [tree.tokens[i] for i in kept], [int(place[i]) for i in kept])
     if num_recorded > drafting.num_kept:
-        live.cache.append(cursor_of(task), [tokens[num_recorded - 1].token_id])
+        last = drawn[on_path[num_recorded - 1]]
+        assert last is not None
+        live.cache.append(cursor, [last])
     usage = task.request.usage
     usage.verified_steps += 1
-    usage.drafted_tokens += len(guess.tree.tokens)
+    usage.drafted_tokens += len(tree.tokens)
     usage.accepted_tokens += drafting.num_kept
 
 
-def _move(cache: TokenTree, task: Grow, guess: Guess, kept: Sequence[int]) -> None:
-    """Let a branch end behind the kept tokens of its draft and prune the rest."""
-    tip, gone = cursor_of(task), list(guess.cursors)
-    if kept:
-        line = guess.cursors[guess.line_of[kept[-1]]]
-        gone.append(tip)
-        task.cursor = cache.fork(line, tip.length + len(kept))
-        task.request.cursors[task.node] = task.cursor
-    cache.prune(gone)
-
-
-def discard(cache: TokenTree, draftings: Iterable[Drafting]) -> None:
-    """Take the drafts of a step that failed out of the token tree."""
-    for drafting in draftings:
-        guess, drafting.guess = drafting.guess, None
-        if guess is not None:
-            cache.prune(guess.cursors)
+def discard(cache: TokenTree, tasks: Iterable[Grow]) -> None:
+    """Give back what the drafts of a step that failed were lent."""
+    for task in tasks:
+        drafting = task.drafting
+        if drafting is not None and drafting.guess is not None:
+            drafting.guess = None
+            cache.take_back(cursor_of(task))

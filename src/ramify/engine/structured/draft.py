@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ramify.engine.speculation.draft import ROOT, DraftTree
+from ramify.engine.speculation.draft import DraftTree
+from ramify.engine.speculation.shape import ROOT
 from ramify.engine.structured.state import GrammarState
 
 

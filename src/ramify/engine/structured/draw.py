@@ -66,8 +66,7 @@ def end_stuck(live: LiveTrees, task: Task, row: SampleRow) -> None:
         request.events.append(failed)
     else:
         assert isinstance(task, Grow)
-        if task.drafting is not None:
-            discard(live.cache, [task.drafting])
+        discard(live.cache, [task])
         node = request.tree[task.node]
         node.text += task.stream.flush()
         node.state = NodeState.IDLE
