@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple, Protocol
 
@@ -23,7 +23,7 @@ from ramify.core.forest import Forest
 from ramify.engine.batch import StepBatch
 from ramify.engine.device_clock import DeviceClock
 from ramify.engine.graphs import StepGraphs, padded_rows
-from ramify.engine.sample import SampleRow
+from ramify.engine.sample import DrawTable
 
 MAX_LOOP_ROWS = 512
 """Steps of more rows are launched kernel by kernel, which takes less time than their work."""
@@ -45,8 +45,8 @@ class Forward(Protocol):
 class Draws(Protocol):
     """How the rows draw their tokens, kept where the logits are."""
 
-    def fill(self, rows: Sequence[SampleRow]) -> None:
-        """Take over how the next step draws; draw i is made from row i of the logits."""
+    def fill(self, draws: DrawTable) -> None:
+        """Take over how the next step draws."""
         ...
 
     def draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +130,8 @@ class DecodeLoop:
 
     def load(self, batch: StepBatch) -> bool:
         """Take over the rows of a step and plan its attention; False where there is no room."""
-        assert not self._in_flight, "other steps are still in flight"
+        while self._in_flight:  # a step that was broken off has left it
+            self.collect()
         rows = len(batch.token_ids)
         if rows > self.max_rows:
             return False
@@ -149,8 +150,8 @@ class DecodeLoop:
         return self._run().logits[: self._num_rows]
 
     # ── steps that follow one another ────────────────────────────────────────────────────────────
-    def start(self, draws: Sequence[SampleRow]) -> None:
-        """Queue a step of the rows loaded; draw i belongs to row i."""
+    def start(self, draws: DrawTable) -> None:
+        """Queue a step of the rows loaded, with a draw for each."""
         self._draws.fill(draws)
         self._launch()
 
@@ -242,7 +243,7 @@ class DecodeLoop:
         self.attention.plan(forest)
         nothing = np.empty(0, dtype=np.int64)
         self._send(nothing, nothing, nothing)
-        self._draws.fill([])
+        self._draws.fill(DrawTable.of([]))
 
     def _make_host_copy(self) -> _HostCopy:
         on_gpu, rows = self._on_gpu, self.max_rows

@@ -20,7 +20,7 @@ from ramify.engine.kernels.draw import draw_kernel, fold_kernel, rank_kernel
 from ramify.engine.kernels.edit import copy_kernel, edit_kernel, mask_kernel
 from ramify.engine.kernels.filter import filter_kernel
 from ramify.engine.packed import Packed
-from ramify.engine.sample import SampleRow, top_logprobs
+from ramify.engine.sample import DrawTable, SampleRow, top_logprobs
 from ramify.engine.sample_batch import SampleBatch
 
 BLOCK = 2048  # tokens of a part: the same for every batch, or a row's last bits would move with it
@@ -165,9 +165,9 @@ class DeviceDraws:
     def __init__(self, capacity: int, vocab_size: int, device: torch.device) -> None:
         self._sampler = DeviceSampler(capacity, vocab_size, device)
 
-    def fill(self, rows: Sequence[SampleRow]) -> None:
+    def fill(self, draws: DrawTable) -> None:
         """Take over how the next step draws; rows beyond draw nothing."""
-        self._sampler.batch.fill(rows)
+        self._sampler.batch.fill_table(draws)
 
     def draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """A token [rows] int64 and its log-probability [rows] float32 for every row of logits."""

@@ -17,7 +17,7 @@ from ramify.core.seeds import mix64
 from ramify.core.speculative import SpeculativeConfig
 from ramify.engine import beams
 from ramify.engine.assembly import Assembly
-from ramify.engine.batch import StepBatch
+from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.charge import charge_step
 from ramify.engine.codec import Codec
 from ramify.engine.live import LiveTrees
@@ -189,19 +189,7 @@ class Engine:
         if steady is not None and self._begin_steady(batch, *steady):
             return True
         with self._verifying(batch):
-            logits = self.executor.run(batch)
-            builder.commit()
-            charge_step(
-                builder,
-                batch,
-                self.live.requests,
-                token_bytes=self.executor.kv_bytes_per_token,
-                method=self.executor.method_in_use,
-            )
-            self._write_fronts()
-            self._recorder.record(logits, ready, self.executor.hidden)
-            if self._speculator is not None:
-                self._speculator.observe(ready, self.executor.hidden)
+            self._run(builder, batch, ready)
         self._advance({task.request for task, _, _ in ready})
         return True
 
@@ -304,6 +292,33 @@ class Engine:
             self._advance(steady.close())
 
     # ── the forward pass and after ───────────────────────────────────────────────────────────────
+    def _run(
+        self, builder: BatchBuilder, batch: StepBatch, ready: list[tuple[Task, Wanted, bool]]
+    ) -> None:
+        """Compute the step's rows and serve its tasks; the books are kept while the device works.
+
+        Where tokens are all that is wanted, they are drawn in the step itself.
+        """
+        executor, recorder = self.executor, self._recorder
+        draws = recorder.loop_draws(ready, builder.num_rows)
+        is_drawn = draws is not None and executor.draw(batch, draws)
+        logits = None if is_drawn else executor.run(batch)
+        builder.commit()
+        charge_step(
+            builder,
+            batch,
+            self.live.requests,
+            token_bytes=executor.kv_bytes_per_token,
+            method=executor.method_in_use,
+        )
+        self._write_fronts()
+        if logits is None:
+            recorder.record_loop(*executor.collect(), ready)
+        else:
+            recorder.record(logits, ready, executor.hidden)
+        if self._speculator is not None:
+            self._speculator.observe(ready, executor.hidden)
+
     def _verifying(self, batch: StepBatch) -> AbstractContextManager[None]:
         """A step whose drafts, if it has any, are settled when it is over."""
         if self._speculator is None:

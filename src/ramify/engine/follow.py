@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from multiprocessing import connection, parent_process
@@ -25,7 +24,7 @@ from ramify.core.env import keep_nccl_errors_ours
 from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import MOST_IN_FLIGHT
 from ramify.engine.executor import Executor
-from ramify.engine.sample import SampleRow
+from ramify.engine.sample import DrawTable
 from ramify.models import Shard
 
 FAILED = "failed"
@@ -118,7 +117,7 @@ class Follower:
         self._executor.loop.load(batch)
         self._batch = batch
 
-    def start(self, draws: Sequence[SampleRow]) -> None:
+    def start(self, draws: DrawTable) -> None:
         """See DecodeLoop.start."""
         assert self._executor.loop is not None
         self._executor.loop.start(draws)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -24,7 +24,7 @@ from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import DecodeLoop
 from ramify.engine.executor import Executor
 from ramify.engine.follow import HOST
-from ramify.engine.sample import SampleRow
+from ramify.engine.sample import DrawTable
 from ramify.engine.workers import Workers
 from ramify.models import Decoder
 
@@ -43,7 +43,7 @@ class ParallelLoop:
         with self._workers.step("load", batch):
             return self._loop.load(batch)
 
-    def start(self, draws: Sequence[SampleRow]) -> None:
+    def start(self, draws: DrawTable) -> None:
         """See DecodeLoop.start."""
         with self._workers.step("start", draws):
             self._loop.start(draws)
@@ -91,6 +91,20 @@ class ParallelExecutor:
                 # what a sum that was broken off leaves must not be taken for logits
                 torch.cuda.current_stream(logits.device).synchronize()
         return logits
+
+    def draw(self, batch: StepBatch, draws: DrawTable) -> bool:
+        """See Executor.draw."""
+        if self.loop is None or not self.loop.load(batch):
+            return False
+        self.loop.start(draws)
+        self._local.show_hidden(len(batch.token_ids))
+        return True
+
+    def collect(self) -> tuple[list[int], list[float]]:
+        """See Executor.collect."""
+        assert self.loop is not None
+        tokens, logprobs = self.loop.collect()
+        return tokens.tolist(), logprobs.tolist()
 
     def keep_hidden(self) -> None:
         """See Executor; every rank has whole hidden states, and the first one's are read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +14,9 @@ from ramify.engine.live import LiveTrees
 from ramify.engine.request import Beams, Fan, Force, Grow, Reveal, Task, cursor_of
 from ramify.engine.reward.own import OwnHead
 from ramify.engine.reward.valuer import answer
-from ramify.engine.sample import SampleRow, token_logprobs, top_logprobs
-from ramify.engine.speculation.verify import accept, draws_of, guess_of
+from ramify.engine.sample import DrawTable, SampleRow, token_logprobs, top_logprobs
+from ramify.engine.speculation.branch import Guess
+from ramify.engine.speculation.verify import accept, drafted, draws_of, guess_of
 from ramify.engine.structured.draw import draw, end_stuck
 from ramify.engine.text import find_stop
 from ramify.search.controller import Append, Appended, Scored, Spawned, Started
@@ -89,11 +91,50 @@ class Recorder:
                 return None
             if task.tokens_to_draft == 0:
                 return None
-            if len(task.request.tree[task.node].token_ids) < task.params.min_tokens:
-                return None
             draws += self._draws(task, wanted)
         is_identity = [draw.row for draw in draws] == list(range(len(draws)))
         return draws if is_identity else None
+
+    def loop_draws(
+        self, ready: Sequence[tuple[Task, Wanted, bool]], num_rows: int
+    ) -> DrawTable | None:
+        """The draws of one step, where a token is drawn from every row, and by numbers alone."""
+        rules: list[SampleRow] = []
+        guesses: list[Guess | None] = []
+        for task, wanted, is_complete in ready:
+            if not (isinstance(task, Grow) and is_complete and _is_plain(task)):
+                return None
+            rules += self._tips(task, wanted)
+            guesses.append(guess_of(task))
+        row, table = drafted(rules, guesses)
+        return table if np.array_equal(row, np.arange(num_rows)) else None
+
+    def record_loop(
+        self,
+        tokens: Sequence[int],
+        logprobs: Sequence[float],
+        ready: Sequence[tuple[Task, Wanted, bool]],
+    ) -> None:
+        """Serve every task of a step that `loop_draws` gave the draws of, row by row."""
+        for task, wanted, _ in ready:
+            assert isinstance(task, Grow)
+            (tip,) = wanted.values()
+            self._serve_drawn(task, tip, tokens, logprobs)
+
+    def _serve_drawn(
+        self, task: Grow, tip: int, tokens: Sequence[int], logprobs: Sequence[float]
+    ) -> None:
+        guess = guess_of(task)
+        if guess is None:
+            self._live.cache.append(cursor_of(task), [tokens[tip]])
+            self._record_token(task, tokens[tip], logprobs[tip])
+            return
+        rows = [tip, *range(guess.first, guess.first + len(guess.tree.tokens))]
+
+        def record(at: int) -> None:
+            self._record_token(task, tokens[rows[at]], logprobs[rows[at]])
+
+        accept(self._live, task, [tokens[row] for row in rows], record)
 
     def record_run(self, task: Grow, tokens: Sequence[int], logprobs: Sequence[float]) -> None:
         """Write down the tokens of several steps, of which only the last may end the branch.
@@ -115,6 +156,14 @@ class Recorder:
     # ── sampling ─────────────────────────────────────────────────────────────────────────────────
     def _draws(self, task: Task, wanted: Wanted) -> list[SampleRow]:
         """The tokens a Grow or Fan draws from its one row of logits, and those behind a draft."""
+        draws = self._tips(task, wanted)
+        if isinstance(task, Grow) and (guess := guess_of(task)) is not None:
+            generated = len(task.request.tree[task.node].token_ids)
+            draws += draws_of(guess, draws[0], task.params.min_tokens - generated)
+        return draws
+
+    def _tips(self, task: Task, wanted: Wanted) -> list[SampleRow]:
+        """The tokens a Grow or Fan draws from its one row of logits."""
         ((position, row),) = wanted.items()
         request, live = task.request, self._live
         if isinstance(task, Grow):
@@ -128,7 +177,7 @@ class Recorder:
             history = live.rules.history(request, task.node, params)
             grammar = live.rules.grammar(request, task.node, params.structured)
         banned = live.rules.stop_ids(params) if generated < params.min_tokens else ()
-        draws = [
+        return [
             SampleRow(
                 row=row,
                 params=params,
@@ -140,9 +189,6 @@ class Recorder:
             )
             for seed in seeds
         ]
-        if isinstance(task, Grow) and (guess := guess_of(task)) is not None:
-            draws += draws_of(guess, draws[0], params.min_tokens - generated)
-        return draws
 
     def _serve_fan(self, fan: Fan, tokens: Sequence[TokenLogprob], seeds: Sequence[int]) -> None:
         """Turn an `Expand` into growing children, each with its first token."""
@@ -319,7 +365,8 @@ def _is_plain(task: Grow) -> bool:
     """Whether a token is drawn from the logits by numbers alone, and nothing else is reported."""
     params = task.params
     follows_rules = task.history is not None or task.grammar is not None or params.logit_bias
-    return not follows_rules and params.logprobs is None
+    is_young = len(task.request.tree[task.node].token_ids) < params.min_tokens
+    return not follows_rules and not is_young and params.logprobs is None
 
 
 def _end(node: LogicalNode, reason: FinishReason, stop: str | int | None) -> bool:

@@ -47,15 +47,38 @@ class SampleRow:
     mask: np.ndarray | None = None  # [W] int32, see structured/masks.py: tokens that may come
 
 
+@dataclass(frozen=True, slots=True)
+class DrawTable:
+    """n tokens to draw from n rows of logits; many may be drawn by the rules of one branch.
+
+    rule [n] int64, place in `rules`, whose own rows and positions do not count; position [n] int64,
+    absolute, of the token to draw. Draw i is made from row i.
+    """
+
+    rules: Sequence[SampleRow]
+    rule: np.ndarray
+    position: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[SampleRow]) -> DrawTable:
+        """Draws that each have rules of their own."""
+        return cls(rows, np.arange(len(rows)), np.array([row.position for row in rows], np.int64))
+
+    def rows(self) -> list[SampleRow]:
+        """Draw by draw."""
+        places = enumerate(zip(self.rule.tolist(), self.position.tolist(), strict=True))
+        return [replace(self.rules[rule], row=row, position=at) for row, (rule, at) in places]
+
+
 class HostDraws:
     """The draws of decode steps that follow one another, on the CPU; see decode_loop.Draws."""
 
     def __init__(self) -> None:
         self._rows: list[SampleRow] = []
 
-    def fill(self, rows: Sequence[SampleRow]) -> None:
-        """Take over how the next step draws; draw i is made from row i of the logits."""
-        self._rows = list(rows)
+    def fill(self, draws: DrawTable) -> None:
+        """Take over how the next step draws."""
+        self._rows = draws.rows()
 
     def draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """A token [rows] int64 and its log-probability [rows] float32 for every row."""

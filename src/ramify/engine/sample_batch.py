@@ -7,7 +7,8 @@ as `advance` moves all draws to their next position on the device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ramify.core.errors import InputError, expected_got
 from ramify.core.seeds import mix64
 from ramify.engine.edits import TokenEdits, edit_bound
 from ramify.engine.packed import Packed
-from ramify.engine.sample import COLDEST, SampleRow
+from ramify.engine.sample import COLDEST, DrawTable, SampleRow
 
 NO_ROW = -1  # row of a draw that is none
 
@@ -81,14 +82,29 @@ class SampleBatch:
         for name, count in need.items():
             if count > room[name]:
                 raise InputError(expected_got(name, f"at most {room[name]}", count))
+        with self._sending() as arrays:
+            _write_draws(arrays, np.array([r.row for r in rows], np.int32), DrawTable.of(rows))
+            _write_edits(arrays, edits)
+            _write_masks(arrays, rows, masks, self.mask_words)
+
+    def fill_table(self, draws: DrawTable) -> None:
+        """Likewise where no token is edited or left out, and draw i is made from row i."""
+        count = len(draws.rule)
+        if count > self.capacity:
+            raise InputError(expected_got("draws", f"at most {self.capacity}", count))
+        with self._sending() as arrays:
+            _write_draws(arrays, np.arange(count), draws)
+            _write_edits(arrays, {})
+            _write_masks(arrays, (), {}, self.mask_words)
+
+    @contextmanager
+    def _sending(self) -> Iterator[dict[str, np.ndarray]]:
+        """The host's arrays, to be written in the block and sent at its end."""
         self._turn = 1 - self._turn
         host, copied = self._hosts[self._turn], self._copied[self._turn]
         if copied is not None:
             copied.synchronize()
-        arrays = {name: view.numpy() for name, view in self._packed.views(host).items()}
-        _write_draws(arrays, rows)
-        _write_edits(arrays, edits)
-        _write_masks(arrays, rows, masks, self.mask_words)
+        yield {name: view.numpy() for name, view in self._packed.views(host).items()}
         self._bytes.copy_(host, non_blocking=True)
         if copied is not None:
             copied.record()
@@ -98,18 +114,24 @@ class SampleBatch:
         self["position"].add_(1)
 
 
-def _write_draws(host: dict[str, np.ndarray], rows: Sequence[SampleRow]) -> None:
-    count = len(rows)
-    host["row"][:count] = [r.row for r in rows]
-    host["row"][count:] = NO_ROW
-    host["stream"].view(np.uint64)[:count] = np.array([mix64(r.seed) for r in rows], np.uint64)
-    host["position"][:count] = [r.position for r in rows]
-    warm = [r.params.temperature >= COLDEST for r in rows]
-    host["temperature"][:count] = np.where(warm, [r.params.temperature for r in rows], 0.0)
+def _write_draws(host: dict[str, np.ndarray], row: np.ndarray, draws: DrawTable) -> None:
+    """Write what rules have to say once per rule, and spread it."""
+    count, rules = len(row), draws.rules
+    warm = np.array([r.params.temperature >= COLDEST for r in rules], dtype=np.bool_)
+    stream = np.array([mix64(r.seed) for r in rules], np.uint64).view(np.int64)
     # the best token passes every filter, so greedy rows need none
-    host["top_k"][:count] = np.where(warm, [min(r.params.top_k, 2**31 - 1) for r in rows], 0)
-    host["top_p"][:count] = np.where(warm, [r.params.top_p for r in rows], 1.0)
-    host["min_p"][:count] = np.where(warm, [r.params.min_p for r in rows], 0.0)
+    columns: dict[str, tuple[list[float], float]] = {
+        "temperature": ([r.params.temperature for r in rules], 0.0),
+        "top_k": ([min(r.params.top_k, 2**31 - 1) for r in rules], 0),
+        "top_p": ([r.params.top_p for r in rules], 1.0),
+        "min_p": ([r.params.min_p for r in rules], 0.0),
+    }
+    host["row"][:count] = row
+    host["row"][count:] = NO_ROW
+    host["position"][:count] = draws.position
+    host["stream"][:count] = stream[draws.rule]
+    for name, (values, off) in columns.items():
+        host[name][:count] = np.where(warm, values, off)[draws.rule]
 
 
 def _write_edits(host: dict[str, np.ndarray], edits: Mapping[int, TokenEdits]) -> None:

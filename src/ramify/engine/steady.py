@@ -22,7 +22,7 @@ from ramify.engine.live import LiveTrees
 from ramify.engine.parallel import AnyExecutor, AnyLoop
 from ramify.engine.record import Recorder, Wanted
 from ramify.engine.request import Grow, Request, Task, cursor_of
-from ramify.engine.sample import SampleRow
+from ramify.engine.sample import DrawTable, SampleRow
 
 LEAST_STEPS = 4
 """Steps that must be possible: starting costs about as much as one."""
@@ -136,7 +136,7 @@ class SteadyDecode:
         """Launch the first step; False where the loop has no room for it."""
         if not self._loop.load(self._batch):
             return False
-        self._loop.start(self._draws)
+        self._loop.start(DrawTable.of(self._draws))
         self._num_launched = 1
         return True
 

@@ -41,6 +41,10 @@ class NoModel:
         self.rows: list[int] = []
         self.live_tokens: list[int] = []
 
+    def draw(self, batch: Batch, draws: object) -> bool:
+        """Draws nothing in a step."""
+        return False
+
     def run(self, batch: Batch) -> Tensor:
         """Logits [n, vocab] float32."""
         self.rows.append(len(batch.token_ids))

@@ -232,11 +232,12 @@ def test_a_step_that_fails_leaves_no_draft_behind(
     stream = llm.stream([1, 2, 3], SamplingParams(max_tokens=20, seed=0, temperature=0.0))
     states = [next(stream)]
 
-    def fail(batch: object) -> None:
+    def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(llm.engine.executor, "run", fail)
+        for call in ("run", "collect"):
+            patch.setattr(llm.engine.executor, call, fail)
         with pytest.raises(KeyboardInterrupt):
             next(stream)
     llm.engine.cache.check_integrity()

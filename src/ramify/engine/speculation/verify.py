@@ -21,11 +21,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from ramify.cache import TokenTree
 from ramify.engine.batch import BatchBuilder
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Grow, cursor_of
-from ramify.engine.sample import History, SampleRow
+from ramify.engine.sample import DrawTable, History, SampleRow
 from ramify.engine.speculation.branch import Guess
 from ramify.engine.speculation.draft import DraftTree
 from ramify.engine.speculation.shape import ROOT
@@ -74,6 +77,25 @@ def draws_of(guess: Guess, tip: SampleRow, unbanned: int) -> list[SampleRow]:
             )
         )
     return draws
+
+
+def drafted(
+    tips: Sequence[SampleRow], guesses: Sequence[Guess | None]
+) -> tuple[npt.NDArray[np.int64], DrawTable]:
+    """Rows of logits, and the draws from them: those at the tips, then those behind each draft.
+
+    Only where rules are numbers, the same for all tokens of a branch.
+    """
+    rule, row = [np.arange(len(tips))], [np.array([tip.row for tip in tips], np.int64)]
+    position = [np.array([tip.position for tip in tips], np.int64)]
+    for index, (tip, guess) in enumerate(zip(tips, guesses, strict=True)):
+        if guess is not None:
+            depth = guess.tree.shape.depth
+            rule.append(np.full(len(depth), index))
+            row.append(guess.first + np.arange(len(depth)))
+            position.append(tip.position + depth)
+    table = DrawTable(tips, np.concatenate(rule), np.concatenate(position))
+    return np.concatenate(row), table
 
 
 def _with_token(history: History, token: int) -> History:
