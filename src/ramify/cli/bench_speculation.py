@@ -166,16 +166,19 @@ def _replay_table(rows: Sequence[ReplayRow]) -> Table:
 
 
 def _step_table(rows: Sequence[VerifyRow]) -> Table:
-    names = ("context", "rows", "plain ms", "attention floor ms", "verifying ms", "ratio")
-    table = _table((), names)
+    sizes = ("context", "rows", "plain ms", "as many rows ms", "attention floor ms")
+    found = ("verifying ms", "over plain + floor", "over as many + floor")
+    table = _table((), (*sizes, *found))
     for row in rows:
         table.add_row(
             str(row.context),
             str(row.rows_per_step),
             f"{row.plain_step_ms:.2f}",
+            f"{row.rows_step_ms:.2f}",
             f"{row.attention_floor_ms:.3f}",
             f"{row.verify_step_ms:.2f}",
             f"{row.ratio:.2f}",
+            f"{row.rows_ratio:.2f}",
         )
     return table
 

@@ -75,6 +75,10 @@ def test_rows(llm):
         assert row.tokens_per_step == pytest.approx(13 / 3, abs=0.4)
         allowed = row.plain_step_ms + row.attention_floor_ms
         assert row.ratio == pytest.approx(row.verify_step_ms / allowed)
+        allowed = row.rows_step_ms + row.attention_floor_ms
+        assert row.rows_step_ms > 0 and row.rows_ratio == pytest.approx(
+            row.verify_step_ms / allowed
+        )
         # K and V of two layers and two heads of 16 in float32, of the context and every row
         kv_bytes = 2 * 2 * 2 * 16 * 4 * (row.context + row.rows_per_step)
         assert row.attention_floor_ms > kv_bytes / 1e6 * 1e3

@@ -63,3 +63,22 @@ def decode(llm: LLM, prompt: Sequence[int], *, new_tokens: int, seed: int) -> De
         tokens_per_step=request.usage.tokens_per_verified_step,
         largest=largest,
     )
+
+
+def branches_step_ms(llm: LLM, num_branches: int, *, steps: int, seed: int) -> float:
+    """The median step of so many branches of a short prompt, decoded without drafts."""
+    engine, prompt = llm.engine, list(range(2, 10))
+    params = SamplingParams(
+        n=num_branches, temperature=HOT, max_tokens=steps + WARM_UP_STEPS + 2, ignore_eos=True
+    )
+    request = engine.submit(Sample(params), prompt, seed=seed)
+    while len(request.tree) == 1 and not request.is_done:
+        engine.step()
+    step_s: list[float] = []
+    while not request.is_done:
+        begin = perf_counter()
+        engine.step()
+        step_s.append(perf_counter() - begin)
+    if request.error is not None:
+        raise request.error
+    return median_of(step_s[WARM_UP_STEPS:-1] or step_s) * 1e3

@@ -14,7 +14,7 @@ from typing import Any
 from ramify import LLM
 from ramify.bench.attention.ceilings import Ceilings, floor_of
 from ramify.bench.env import environment
-from ramify.bench.speculation.decoding import WARM_UP_STEPS, Decoded, decode
+from ramify.bench.speculation.decoding import WARM_UP_STEPS, Decoded, branches_step_ms, decode
 from ramify.bench.speculation.replay_drafter import ReplayDrafter
 from ramify.bench.speculation.rows import ReplayRow, VerifyRow
 from ramify.core.errors import InputError, expected_got
@@ -75,6 +75,10 @@ class ReplayBench:
         prompt = random_prompt(prompt_tokens, self.vocab_size, self.seed)
         return decode(self.llm, prompt, new_tokens=new_tokens, seed=self.seed)
 
+    def rows_ms(self, size: int) -> float:
+        """Milliseconds of a plain step of as many rows as a draft of `size` has."""
+        return branches_step_ms(self.llm, size, steps=self.steps, seed=self.seed)
+
     def verified(
         self, plain: Decoded, prompt_tokens: int, parent: Sequence[int], accepted: Sequence[int]
     ) -> Decoded:
@@ -102,13 +106,14 @@ def bench_replays(bench: ReplayBench) -> list[ReplayRow | VerifyRow]:
     """Recordings against plain decoding, then single steps by draft size and context."""
     plain_steps = {c: bench.plain(c, bench.tokens_of_steps) for c in bench.contexts}
     plain = bench.plain(bench.prompt_tokens, bench.new_tokens)
+    rows_ms = {size: bench.rows_ms(size) for size in bench.draft_rows}
     rows: list[ReplayRow | VerifyRow] = []
     for name, recorded in bench.recordings.items():
         rows.append(_replay(bench, name, recorded, plain))
         bench.done(rows[-1])
     for context, plain in plain_steps.items():
         for size in bench.draft_rows:
-            rows.append(_verify(bench, plain, context, size))
+            rows.append(_verify(bench, plain, context, rows_ms[size], size))
             bench.done(rows[-1])
     return rows
 
@@ -133,7 +138,9 @@ def _replay(bench: ReplayBench, name: str, recorded: RecordedDrafts, plain: Deco
     return row
 
 
-def _verify(bench: ReplayBench, plain: Decoded, context: int, size: int) -> VerifyRow:
+def _verify(
+    bench: ReplayBench, plain: Decoded, context: int, rows_ms: float, size: int
+) -> VerifyRow:
     """Binary draft trees of `size` rows, the branch's tip among them."""
     parent = [-1, *((place - 1) // 2 for place in range(1, size))]
     found = bench.verified(plain, context, parent, ACCEPTED)
@@ -148,6 +155,8 @@ def _verify(bench: ReplayBench, plain: Decoded, context: int, size: int) -> Veri
         verify_step_ms=found.step_ms,
         attention_floor_ms=floor_ms,
         ratio=found.step_ms / (plain.step_ms + floor_ms),
+        rows_step_ms=rows_ms,
+        rows_ratio=found.step_ms / (rows_ms + floor_ms),
         **bench.where(),
     )
     bench.progress(f"{size} rows over {context} tokens: {row.verify_step_ms:.2f} ms")

@@ -68,3 +68,5 @@ class VerifyRow(_Where):
     verify_step_ms: float
     attention_floor_ms: float  # unique KV, q and out, or the products, of all layers
     ratio: float  # of the verifying step over the sum of the other two
+    rows_step_ms: float  # a plain step of as many rows, over a short context
+    rows_ratio: float  # of the verifying step over the sum of that and the floor
