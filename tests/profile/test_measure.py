@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ramify.core.errors import ConfigError, InputError
-from ramify.profile import MeasureSettings, characterise
+from ramify.profile import MeasureSettings, characterise, measure
 from ramify.profile.attribute import works
 from ramify.profile.compare import compare_measured
 from ramify.profile.hardware import HARDWARE
@@ -165,6 +165,20 @@ def test_a_profiler_that_saw_nothing_is_said():
         _windows(subject=Subject(name="m", prepare=lambda: print, modules={}, records=(),
                                machine=HARDWARE["cpu"]),
                settings=MeasureSettings(), traced=traced)  # fmt: skip
+
+
+@pytest.mark.parametrize(("pass_s", "at_once"), [(3e-3, 7), (1e-5, 32), (0.5, 1)])
+def test_short_passes_of_a_gpu_run_in_a_row(monkeypatch, pass_s, at_once):
+    asked = []
+
+    def seconds(prepare, count, on_gpu):
+        asked.append(count)
+        return pass_s
+
+    monkeypatch.setattr(measure, "_seconds", seconds)
+    assert measure._clock(lambda: print, 3, on_gpu=True) == ([pass_s] * 3, at_once)
+    assert asked == [1, 1, at_once, at_once, at_once]
+    assert measure._clock(lambda: print, 1, on_gpu=False) == ([pass_s], 1)
 
 
 def test_what_is_refused():

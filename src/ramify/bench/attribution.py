@@ -54,7 +54,11 @@ def attribution(rows: Sequence[SuiteRow]) -> Table:
 def waits(rows: Sequence[SuiteRow]) -> Table:
     """How many passes wait for the host, and of those that do not, how many are told apart."""
     found = [measured for _, measured in _on_gpu(rows)]
-    header = ("passes on a GPU", "how many", f"{LOWEST:.0%} to {HIGHEST:.0%} told apart")
+    header = (
+        "passes on a GPU",
+        "how many",
+        f"{100 * LOWEST:.0f} to {100 * HIGHEST:.0f} % told apart",
+    )
     lines = []
     for kind, words in WORDS.items():
         passes = [one for one in found if one.waits == kind]

@@ -71,7 +71,8 @@ def _note(measured: Measured) -> str:
         f"{share(measured.waiting_share)} waiting for the host."
     )
     waits = WAITS[measured.waits]
-    return f"<p>{escape(words)}</p>" + (f'<p class="warn">{waits.capitalize()}.</p>' * bool(waits))
+    warning = f'<p class="warn">{waits[0].upper()}{waits[1:]}.</p>' if waits else ""
+    return f"<p>{escape(words)}</p>{warning}"
 
 
 def _operators(measured: Measured) -> str:
