@@ -132,7 +132,7 @@ def _spans(events: Sequence[Event], categories: Sequence[str]) -> Iterator[Span]
 
 
 def _ranges(events: Sequence[Event], name: str) -> list[Range]:
-    """Windows of the host around each step, in order."""
+    """Ranges of a name on the host, in order."""
     return sorted(
         (event.ts, event.end_us)
         for event in events
