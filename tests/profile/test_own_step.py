@@ -57,3 +57,5 @@ def test_profiles_become_one_measurement():
     assert times == pytest.approx(expected) and found.busy_share == pytest.approx(0.9)
     assert found.attributed_share == pytest.approx(0.98) and found.waits == "never"
     assert found.tracing_overhead == pytest.approx(1)
+    on_cpu = measured_step([profile(100, 40)], "cpu")
+    assert (on_cpu.gap_share, on_cpu.waiting_share, on_cpu.waits) == (0, 0, "never")
