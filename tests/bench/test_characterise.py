@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ramify.bench.characterise import tables
@@ -17,7 +19,8 @@ TIMES = {kinds.CONVOLUTION: 4e-3, kinds.LINEAR: 2e-3, kinds.SPATIAL: 1e-3, kinds
 def measured(run, attention, wall_s, seconds=TIMES, error=None):
     return MeasuredRow(
         device="cuda", run=run, attention=attention, repeats=5, wall_s=wall_s,
-        wall_low_s=wall_s - 1e-3, wall_high_s=wall_s + 1e-3, busy_share=0.97, gap_share=0.02,
+        wall_low_s=wall_s - 1e-3, wall_high_s=wall_s + 1e-3, traced_s=1.1 * wall_s,
+        busy_share=0.97, gap_share=0.02, waiting_share=0.01,
         is_launch_bound=run == "eager", seconds=seconds, least_s=dict.fromkeys(seconds, 5e-4),
         error=error,
     )  # fmt: skip
@@ -67,7 +70,7 @@ def test_tables():
     passes = made["measured-passes"].splitlines()
     assert passes[2] == (
         "| `modelscope`, denoiser | 10.00 (9.00 to 11.00) | 15.00 (14.00 to 16.00) | 1.50 | 40 % | "
-        "20 % | 40 % | 0 % | 0 % | 2 % | 99 % |"
+        "20 % | 40 % | 0 % | 0 % |"
     )
     assert "| `modelscope` | 0.6 | 1.42 | 49 % |" in made["measured-generations"]
     assert (
@@ -76,12 +79,32 @@ def test_tables():
     )
     launches = made["measured-launches"]
     assert (
-        "25.00 (24.00 to 26.00) | 10.00 (9.00 to 11.00) | 2.50 | 97 %, launch-bound |" in launches
+        "25.00 (24.00 to 26.00) | 10.00 (9.00 to 11.00) | 2.50 | 40 %, launch-bound |" in launches
     )
     claims = made["measured-claims"]
     assert "diffusion models | `modelscope` 49 % |" in claims
     assert "`amused` 20 %" in claims and "8 frames 75 %, 16 frames 75 %" in claims
     assert "sdxl" not in "".join(made.values())
+
+
+def test_passes_that_the_gpu_bounds_are_listed_and_counted():
+    found = [
+        measured("graphs", "flash", 10e-3),
+        replace(measured("graphs", "naive", 10e-3), busy_share=0.9),
+        replace(measured("graphs", "flash", 10e-3), waiting_share=0.2),
+        measured("eager", "flash", 30e-3),
+        replace(measured("graphs", "flash", 10e-3), device="cpu"),
+        measured("graphs", "flash", 0.0, {}, "out of memory"),
+    ]
+    made = tables([row("sd15", component("denoiser", 1, *found))])
+    _, _, first, second = made["measured-attribution"].splitlines()
+    assert first == (
+        "| `sd15`, denoiser | flash, graphs | 10.00 (9.00 to 11.00) | 1.10 | 97.0 % | 2.0 % | "
+        "1.0 % | 99.0 % |"
+    )
+    assert second.endswith("| 92.0 % |")
+    counts = [line.split(" | ")[1:] for line in made["measured-waits"].splitlines()[2:]]
+    assert counts == [["2", "1 |"], ["1", "- |"], ["1", "- |"]]
 
 
 def test_gains_compare_passes_that_ran_alike():

@@ -61,6 +61,7 @@ def test_measured_rows_and_the_page_made_of_them(models, run_json, tmp_path):
         assert [row["attention"] for row in part["measured"]] == ["flash", "naive"]
         for row in part["measured"]:
             assert row["wall_low_s"] <= row["wall_s"] <= row["wall_high_s"] and not row["error"]
+            assert row["traced_s"] >= row["wall_low_s"] / 2 and 0 < row["busy_share"] <= 1
     assert kinds.CONVOLUTION in unet["components"][0]["measured"][0]["seconds"]
     assert kinds.TEMPORAL in video["components"][0]["measured"][0]["seconds"]
     filled = page.read_text()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+from msgspec import Raw
+
 from ramify.profile.attribute import replayed, works
+from ramify.profile.events import Event, split
 from ramify.profile.operators import kinds
 from ramify.profile.operators.recorder import ATTENTION_MARK, MODULE_MARK
 
@@ -10,7 +14,7 @@ Q, K = [2, 8, 64, 40], [2, 8, 77, 40]
 
 
 def event(name, begin, duration, category="cpu_op", **args):
-    return {"ph": "X", "cat": category, "name": name, "ts": begin, "dur": duration, "args": args}
+    return Event(name, begin, duration, category, args=Raw(msgspec.json.encode(args)))
 
 
 def mark(name, begin, duration):
@@ -32,12 +36,17 @@ def host():
     ]
 
 
+def inside(events, begin, end):
+    (found,) = split(events, [(begin, end)])
+    return found
+
+
 def told(found):
     return [(work.label.kind, work.label.module, work.span.duration_us) for work in found]
 
 
 def test_the_outermost_known_interval_counts_on_a_cpu():
-    found = works(host(), 0, 1000, on_gpu=False)
+    found = works(inside(host(), 0, 1000), on_gpu=False)
     assert told(found) == [
         (kinds.LINEAR, "unet", 60),
         (kinds.CROSS, "unet.mid", 100),
@@ -64,10 +73,11 @@ def gpu_trace():
 
 
 def test_kernels_belong_to_their_launch():
-    found = works(gpu_trace(), 0, 1000, on_gpu=True)
+    found = works(inside(gpu_trace(), 0, 1000), on_gpu=True)
     expected = [kinds.LINEAR, kinds.CROSS, kinds.CROSS, kinds.ELEMENTWISE, kinds.ELEMENTWISE]
     assert [work.label.kind for work in found] == expected
     assert [work.call for work in found] == [0, 1, 1, 2, -5]  # two of one attention, one of nobody
+    assert [work.launched_us for work in found] == [32, 222, 232, 407, 992]
     assert found[0].grid == (1, 1, 1) and found[0].block == (128, 1, 1)
     assert [work.label.module for work in found] == ["unet", "unet.mid", "unet.mid", "unet", ""]
 
@@ -75,11 +85,11 @@ def test_kernels_belong_to_their_launch():
 def graph_trace(names):
     launch = event("cudaGraphLaunch", 1, 9, "cuda_runtime", correlation=3)
     ran = [event(name, 100 + i, 1, "kernel", correlation=3) for i, name in enumerate(names)]
-    return works([launch, *ran], 0, 50, on_gpu=True)
+    return works([launch, *ran], on_gpu=True)
 
 
 def test_kernels_of_a_graph_are_those_of_the_pass_it_captured():
-    pattern = works(gpu_trace(), 0, 1000, on_gpu=True)
+    pattern = works(inside(gpu_trace(), 0, 1000), on_gpu=True)
     kinds_of = [work.label.kind for work in pattern]
     same = replayed(graph_trace(["k", "k", "another algorithm", "k", "k"]), pattern)
     assert [work.label.kind for work in same] == kinds_of
@@ -94,7 +104,7 @@ def test_attention_without_a_range_is_known_by_its_shapes():
     dims = {"Input Dims": [Q, K, K, [], []]}
     trace = [event("aten::_scaled_dot_product_flash_attention", 0, 9, **dims)]
     known = {(tuple(Q), tuple(K)): kinds.CROSS}
-    (found,) = works(trace, 0, 10, on_gpu=False, attention_kinds=known)
+    (found,) = works(trace, on_gpu=False, attention_kinds=known)
     assert found.label.kind == kinds.CROSS
-    (found,) = works(trace, 0, 10, on_gpu=False)
+    (found,) = works(trace, on_gpu=False)
     assert found.label.kind == kinds.SPATIAL

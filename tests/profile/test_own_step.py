@@ -43,7 +43,7 @@ def profile(step_us, product_us):
     groups += [("sampling", 3), ("rope and store", 2)]
     return StepProfile(
         shape="100,4,2", num_timed=4, num_traced=3, step_us=step_us, host_us=None,
-        traced_step_us=step_us, launches=9, idle_share=0.0,
+        traced_step_us=step_us, launches=9, idle_share=0.1, pause_share=0.08,
         groups=tuple(GroupTime(group=g, us=us, share=0.1, launches=1) for g, us in groups),
     )  # fmt: skip
 
@@ -54,4 +54,8 @@ def test_profiles_become_one_measurement():
     assert walls == pytest.approx((90e-6, 100e-6, 120e-6))
     times = {entry.kind: entry.seconds for entry in found.kinds}
     expected = {kinds.LINEAR: 55e-6, kinds.DECODE: 24e-6, kinds.ELEMENTWISE: 5e-6}
-    assert times == pytest.approx(expected) and found.busy_share == pytest.approx(0.84)
+    assert times == pytest.approx(expected) and found.busy_share == pytest.approx(0.9)
+    assert found.attributed_share == pytest.approx(0.98) and found.waits == "never"
+    assert found.tracing_overhead == pytest.approx(1)
+    on_cpu = measured_step([profile(100, 40)], "cpu")
+    assert (on_cpu.gap_share, on_cpu.waiting_share, on_cpu.waits) == (0, 0, "never")

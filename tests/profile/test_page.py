@@ -19,6 +19,7 @@ from ramify.profile.summarise import failed, summarise
 from ramify.profile.svg import COLOURS, colour
 from ramify.profile.svg_log import power_of_ten
 from ramify.profile.trace import Span
+from ramify.profile.window import Window
 
 SMALL = {"prompt_tokens": 256, "new_tokens": 16}
 CHROMIUM = next(
@@ -31,11 +32,12 @@ CHROMIUM = next(
 )
 
 
-def measured(run):
+def measured(run, wall_s=60e-6):
     label = Label(kinds.LINEAR, "aten.mm", "prefill.model.layers", ((256, 4096), (4096, 4096)))
     copy = Label(kinds.ELEMENTWISE, "aten.add", "prefill.model", ((256, 4096),))
     passes = [[Work(label, Span("gemm", 0, 30), 0), Work(copy, Span("add", 31, 20), 1)]] * 2
-    fields = summarise([60e-6, 61e-6], passes, {}, on_gpu=True)
+    windows = [Window((0.0, 55.0), [found]) for found in passes]
+    fields = summarise([wall_s, wall_s + 1e-6], windows, {}, on_gpu=True)
     return Measured(device="cuda", attention="flash", run=run, **fields)
 
 
@@ -49,6 +51,7 @@ def report():
     runs = (
         measured("eager"),
         measured("graphs"),
+        measured("compiled", 90e-6),
         failed("cuda", "naive", "eager", ValueError("x")),
     )
     rates = CacheRates(kind=kinds.LINEAR, launches=3, l1_hit_rate=0.4, l2_hit_rate=0.7)
@@ -71,6 +74,8 @@ def test_what_was_measured_is_on_it(report):
     for words in ("prefill, flash attention, graphs", "Longest modules", "prefill.model.layers"):
         assert words in text
     assert "Cache hit rates" in text and "40.0 %" in text
+    assert text.count("The GPU waits for the host.") == 1
+    assert "0.91 times as long under the profiler, and of that 92.7 % told apart" in text
     assert "60.50 ms by the clock (60.00" not in text and "0.06 ms by the clock" in text
 
 

@@ -33,7 +33,8 @@ def test_a_named_model_is_measured_at_all_its_sizes():
 def test_a_row_holds_what_tables_need():
     report = characterise("llama_7b", sizes={"prompt_tokens": 64, "new_tokens": 8})
     times = (KindTime(kind=kinds.LINEAR, seconds=2e-3, low_s=1e-3, high_s=3e-3),)
-    measured = Measured(device="cuda", attention="naive", run="graphs", repeats=5, kinds=times)
+    measured = Measured(device="cuda", attention="naive", run="graphs", repeats=5, wall_s=2e-3,
+                        traced_s=2.1e-3, busy_share=0.97, gap_share=0.02, kinds=times)  # fmt: skip
     prefill, decode = report.components
     row = suite_row(
         replace(report, components=(replace(prefill, measured=(measured,)), decode)), "l"
@@ -44,6 +45,8 @@ def test_a_row_holds_what_tables_need():
     part = row.component("prefill")
     (found,) = part.measured
     assert found.seconds == {kinds.LINEAR: 2e-3} and found.run == "graphs"
+    assert found.attributed_share == measured.attributed_share == pytest.approx(0.99)
+    assert found.tracing_overhead == pytest.approx(1.05)
     # naive attention has longer to go at least than flash attention
     flash = part.flash_s * part.flash_s_share[kinds.PREFILL]
     assert found.least_s[kinds.PREFILL] > flash

@@ -9,6 +9,7 @@ from ramify.profile.measured import Measured, agree
 from ramify.profile.operators import kinds
 from ramify.profile.summarise import summarise
 from ramify.profile.trace import Span
+from ramify.profile.window import Window
 
 MM = Label(kinds.LINEAR, "aten.mm", "unet.a.b.c.d", ((4, 8), (8, 2)))
 ADD = Label(kinds.ELEMENTWISE, "aten.add", "unet.a.x", ((4, 2),))
@@ -25,10 +26,10 @@ def one_pass(scale):
 
 
 def summary(walls, on_gpu=True, least=()):
-    passes = [one_pass(scale) for scale in (1, 3, 2)]
+    windows = [Window((-8.0, 192.0), [one_pass(scale)]) for scale in (1, 3, 2)]
     return Measured(
         device="cuda", attention="flash",
-        **summarise(walls, passes, dict(least), on_gpu=on_gpu),
+        **summarise(walls, windows, dict(least), on_gpu=on_gpu),
     )  # fmt: skip
 
 
@@ -38,8 +39,12 @@ def test_times_add_up_and_carry_their_interval():
     assert (linear.seconds, linear.low_s, linear.high_s) == pytest.approx((45e-6, 35e-6, 55e-6))
     assert add.seconds == pytest.approx(5e-6)  # the moments it shares count for the earlier
     assert (found.wall_low_s, found.wall_s, found.wall_high_s) == (60e-6, 70e-6, 90e-6)
-    assert found.busy_share == pytest.approx(50 / 70) and found.gap_share == pytest.approx(2 / 70)
-    assert found.attributed_share == pytest.approx(52 / 70) and found.is_launch_bound
+    assert found.traced_s == pytest.approx(200e-6)
+    assert found.tracing_overhead == pytest.approx(200 / 70)
+    assert found.busy_share == pytest.approx(50 / 200) and found.gap_share == pytest.approx(
+        10 / 200
+    )
+    assert found.attributed_share == pytest.approx(60 / 200)
     product = found.operators[0]
     assert (product.op, product.count, product.least_s) == ("aten.mm", 2, pytest.approx(8e-6))
     assert [entry.module for entry in found.modules] == ["unet.a.b.c", "unet.a.x"]
@@ -51,6 +56,52 @@ def test_a_busy_gpu_is_not_launch_bound_and_a_cpu_has_no_kernels():
     assert not summary([55e-6] * 3).is_launch_bound
     found = summary([500e-6] * 3, on_gpu=False)
     assert not found.is_launch_bound and not found.kernels and not found.gap_share
+
+
+def in_a_row(num_passes, pause_us, delay_us=None):
+    """Passes of two kernels of 40 us; the host launches ahead, or the second of each too late."""
+    passes, at = [], 20.0
+    for index in range(num_passes):
+        first = Work(MM, Span("gemm", at, 40), 2 * index, launched_us=5.0 + index)
+        begin = first.span.end_us + pause_us + (delay_us or 0)
+        launched = 5.0 + index if delay_us is None else begin - pause_us
+        second = Work(ADD, Span("add", begin, 40), 2 * index + 1, launched_us=launched)
+        passes.append([first, second])
+        at = second.span.end_us + pause_us
+    return Window((0.0, at + 10), passes)
+
+
+def measured(walls, *windows):
+    fields = summarise(walls, windows, {}, on_gpu=True)
+    return Measured(device="cuda", attention="flash", **fields)
+
+
+def test_passes_in_a_row_are_one_pass_each():
+    found = measured([86e-6] * 3, in_a_row(10, 2), in_a_row(10, 2))
+    assert found.traced_s == pytest.approx((20 + 10 * 84 + 10) * 1e-7)
+    assert [entry.seconds for entry in found.kinds] == pytest.approx([40e-6, 40e-6])
+    assert {entry.op: entry.count for entry in found.operators} == {"aten.mm": 1, "aten.add": 1}
+    assert [entry.count for entry in found.kernels] == [1, 1]
+    assert found.busy_share == pytest.approx(800 / 870)
+    assert found.gap_share == pytest.approx(2 * 19 / 870)
+    # 20 us to the device, and 10 + 2 back from it are nobody's
+    assert found.attributed_share == pytest.approx(1 - 32 / 870)
+    assert found.waiting_share == pytest.approx(20 / 870) and found.waits == "never"
+
+
+def test_who_waits_for_whom():
+    """By the clock, and under the profiler, where a host may be too slow that else is not."""
+    slow = in_a_row(10, 2, 50)
+    assert measured([86e-6], slow).waits == "traced"
+    assert measured([134e-6], slow).waits == "always"
+    assert measured([86e-6], slow).attributed_share < 0.7
+
+
+def test_what_a_trace_has_lost_is_not_taken_for_waiting():
+    kept = in_a_row(10, 2)
+    lost = Window(kept.range, [*kept.passes[:4], *kept.passes[6:]])
+    found = measured([86e-6], lost)
+    assert found.waits == "never" and found.attributed_share < 0.8
 
 
 def test_measurements_agree_where_their_intervals_meet():

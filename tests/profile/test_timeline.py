@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ramify.profile.timeline import own_times
+from ramify.profile.timeline import own_times, pauses
 from ramify.profile.trace import Span
 
 
@@ -20,6 +20,15 @@ def test_against_counting_every_microsecond():
             if running:
                 counts[running[0]] += 1
         assert sum(own_times(spans, end)) == sum(counts)
+
+
+def test_a_pause_is_the_devices_own_if_its_end_was_launched_before_it_began():
+    spans = [Span("first", 10, 10), Span("in time", 23, 7), Span("late", 34, 6),
+             Span("beside it", 36, 14), Span("in time, too long", 80, 5)]  # fmt: skip
+    launched = [9, 20, 31, 31, 40]
+    assert pauses(spans, launched, 0, longest_us=20) == (3, 14)  # 10 before the first, 4 for late
+    assert pauses(spans, launched, 0, longest_us=30) == (33, 14)
+    assert pauses([], [], 0) == (0, 0)
 
 
 def test_a_shared_moment_belongs_to_the_earlier():

@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ramify.bench.measured_rows import best, busy_s, generations, naive_of, percent, seconds_of
+from ramify.bench.attribution import attribution, waits
+from ramify.bench.measured_rows import (
+    best,
+    busy_s,
+    generations,
+    interval,
+    naive_of,
+    percent,
+    seconds_of,
+)
 from ramify.bench.pages import markdown_table
 from ramify.bench.paper_claims import claims
 from ramify.profile.operators.kinds import (
@@ -36,6 +45,8 @@ def tables(rows: Sequence[SuiteRow]) -> dict[str, str]:
         "measured-temporal": _temporal(rows),
         "measured-launches": _launches(rows),
         "measured-claims": claims(rows),
+        "measured-waits": waits(rows),
+        "measured-attribution": attribution(rows),
     }
     return {name: markdown_table(*table) for name, table in made.items() if table[1]}
 
@@ -44,20 +55,15 @@ Table = tuple[Sequence[str], list[list[str]]]
 
 
 def _passes(rows: Sequence[SuiteRow]) -> Table:
-    """A line per component with flash attention: time, its shares, its part told apart."""
-    header = (
-        "one pass|ms|naive ms|naive / flash|convolution|linear|attention|norms|elementwise|"
-        "between kernels|told apart"
-    )
+    """A line per component with flash attention: time, and shares of the device's."""
+    header = "one pass|ms|naive ms|naive / flash|convolution|linear|attention|norms|elementwise"
     return header.split("|"), [
         [
             f"`{row.name}`, {part.name}",
-            _interval(flash),
-            "-" if naive is None else _interval(naive),
+            interval(flash),
+            "-" if naive is None else interval(naive),
             "-" if naive is None else f"{naive.wall_s / flash.wall_s:.2f}",
             *(percent(seconds_of(flash, kinds), busy_s(flash)) for kinds in SHARES),
-            percent(flash.gap_share),
-            percent(flash.busy_share + flash.gap_share),
         ]
         for row, part, flash, naive in _measured(rows)
     ]
@@ -124,10 +130,11 @@ def _launches(rows: Sequence[SuiteRow]) -> Table:
             lines.append(
                 [
                     f"`{row.name}`, {part.name}",
-                    _interval(eager),
-                    _interval(graph),
+                    interval(eager),
+                    interval(graph),
                     f"{eager.wall_s / graph.wall_s:.2f}",
-                    percent(eager.busy_share) + (", launch-bound" * eager.is_launch_bound),
+                    percent(busy_s(eager), eager.wall_s)
+                    + (", launch-bound" * eager.is_launch_bound),
                 ]
             )
     return header.split("|"), lines
@@ -149,8 +156,3 @@ def _temporal_of_both(measured: MeasuredRow) -> tuple[float, float]:
 
 def _frames(row: SuiteRow) -> int:
     return row.sizes.get("frames", 0)
-
-
-def _interval(measured: MeasuredRow) -> str:
-    low, high = measured.wall_low_s * 1e3, measured.wall_high_s * 1e3
-    return f"{measured.wall_s * 1e3:.2f} ({low:.2f} to {high:.2f})"

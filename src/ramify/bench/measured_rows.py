@@ -85,6 +85,12 @@ def busy_s(measured: MeasuredRow) -> float:
     return sum(measured.seconds.values())
 
 
+def interval(measured: MeasuredRow) -> str:
+    """Milliseconds by the clock: median, lowest and highest."""
+    low, high = measured.wall_low_s * 1e3, measured.wall_high_s * 1e3
+    return f"{measured.wall_s * 1e3:.2f} ({low:.2f} to {high:.2f})"
+
+
 def percent(part: float, whole: float = 1.0) -> str:
     """A part of a whole as tables have it."""
     return f"{100 * part / whole:.0f} %" if whole else "-"

@@ -60,7 +60,7 @@ def _profiles(path: Path, shape: DecodeShape, settings: MeasureSettings) -> Iter
             yield profile_step(
                 llm,
                 shape,
-                path=path / "trace.json.gz",
+                path=path / "trace.json",
                 num_timed=NEW_TOKENS,
                 num_traced=TRACED_STEPS,
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from ramify.profile.measured import Measured
+from ramify.profile.measured import WAITS, Measured, MeasuredPass
 from ramify.profile.operators.kinds import TEMPORAL, is_attention
 from ramify.profile.report import (
     ComponentReport,
@@ -124,11 +124,19 @@ def module_table(measured: Measured) -> Table:
 
 def measured_note(measured: Measured) -> str:
     """The clock's word on a measured pass."""
-    bound = "; the GPU waits for the host" if measured.is_launch_bound else ""
     return (
         f"{measured.wall_s / MILLI:.2f} ms by the clock ({measured.wall_low_s / MILLI:.2f} to "
-        f"{measured.wall_high_s / MILLI:.2f}, {measured.repeats} runs) on {measured.device}, "
-        f"{percent(measured.attributed_share)} of it told apart{bound}"
+        f"{measured.wall_high_s / MILLI:.2f}, {measured.repeats} runs) on {measured.device}"
+        f"{traced_words(measured)}"
+    )
+
+
+def traced_words(measured: MeasuredPass) -> str:
+    """What the profiler adds to the clock's word: its cost, what is told apart, who waits."""
+    waits = WAITS[measured.waits]
+    return (
+        f"; traced x{measured.tracing_overhead:.2f} as long, "
+        f"{percent(measured.attributed_share)} of it told apart{', ' * bool(waits)}{waits}"
     )
 
 
@@ -177,16 +185,14 @@ def suite_table(rows: Sequence[SuiteRow]) -> Table:
 
 
 def measured_lines(row: SuiteRow) -> Iterator[str]:
-    """A line for each measurement of a row: the clock, and what of it is told apart."""
+    """A line for each measurement of a row: the clock, and what the profiler tells apart."""
     for part in row.components:
         for measured in part.measured:
             if measured.error is None:
-                bound = ", the GPU waits for the host" if measured.is_launch_bound else ""
                 yield (
                     f"{row.name}, {part.name}, {measured.attention}, {measured.run}: "
                     f"{measured.wall_s / MILLI:.2f} ms ({measured.wall_low_s / MILLI:.2f} to "
-                    f"{measured.wall_high_s / MILLI:.2f}), told apart "
-                    f"{percent(measured.busy_share + measured.gap_share)}{bound}"
+                    f"{measured.wall_high_s / MILLI:.2f}){traced_words(measured)}"
                 )
 
 

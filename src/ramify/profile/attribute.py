@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ramify.profile.event_kinds import kind_of_event, kind_of_kernel
+from ramify.profile.events import Event, launches
 from ramify.profile.operators.attention import SDPA
 from ramify.profile.operators.kinds import SPATIAL
 from ramify.profile.operators.recorder import ATTENTION_MARK, MODULE_MARK
-from ramify.profile.trace import Span, launches, outermost
+from ramify.profile.trace import Span, outermost
 
-Events = Sequence[dict[str, Any]]
+Events = Sequence[Event]
 Shapes = tuple[tuple[int, ...], ...]
 AttentionKinds = Mapping[Shapes, str]
 """Kind of an attention by the shapes of its queries and keys, where no range names it."""
@@ -47,28 +48,26 @@ class Work:
     call: int  # several kernels may come of one call; unique where no call is known
     grid: tuple[int, ...] = ()
     block: tuple[int, ...] = ()
+    launched_us: float = float("-inf")  # when the host's call was over; nobody waits for a CPU's
 
 
 def works(
     events: Events,
-    begin_us: float,
-    end_us: float,
     *,
     on_gpu: bool,
     attention_kinds: AttentionKinds | None = None,
 ) -> list[Work]:
-    """What ran within a window of a trace, in order of begin.
+    """What ran in a pass, in order of begin.
 
     Kernels that no known operator launched go by their names, see `kind_of_kernel`.
 
     Args:
-        events: complete events of a trace, as torch.profiler exports them with shapes.
-        begin_us, end_us: the window, on the trace's clock, in which the host called.
+        events: complete events of the pass, as torch.profiler exports them with shapes: those of
+            the host, and the kernels launched there.
     """
-    inside = [event for event in events if begin_us <= event["ts"] < end_us]
-    labelled = _labelled(inside, attention_kinds or {})
+    labelled = _labelled(events, attention_kinds or {})
     if on_gpu:
-        return _kernels(events, labelled, begin_us, end_us)
+        return _kernels(events, labelled)
     return [Work(label, span, call) for call, (label, span) in enumerate(labelled)]
 
 
@@ -102,14 +101,14 @@ def _labelled(events: Events, attention_kinds: AttentionKinds) -> list[tuple[Lab
     kinds: dict[str, str | None] = {}
     labels: dict[Span, Label] = {}
     for event in events:
-        if event.get("cat") not in ("cpu_op", "user_annotation"):
+        if event.cat not in ("cpu_op", "user_annotation"):
             continue
-        name = event["name"]
+        name = event.name
         if name not in kinds:
             kinds[name] = kind_of_event(name)
         label = _label(event, kinds[name], attention_kinds)
         if label is not None:
-            labels[Span(name, event["ts"], event["dur"])] = label
+            labels[Span(name, event.ts, event.dur)] = label
     spans = outermost(sorted(labels, key=lambda span: (span.begin_us, -span.duration_us)))
     modules = _modules(events, [span.begin_us for span in spans])
     return [
@@ -118,20 +117,18 @@ def _labelled(events: Events, attention_kinds: AttentionKinds) -> list[tuple[Lab
     ]
 
 
-def _label(
-    event: dict[str, Any], kind: str | None, attention_kinds: AttentionKinds
-) -> Label | None:
-    name = event["name"]
+def _label(event: Event, kind: str | None, attention_kinds: AttentionKinds) -> Label | None:
+    name = event.name
     if name.startswith(ATTENTION_MARK):
-        marked, _, shapes = name.removeprefix(ATTENTION_MARK).partition(" of ")
-        return Label(marked, SDPA, shapes=_shapes(json.loads(shapes)))
+        marked, _, sizes = name.removeprefix(ATTENTION_MARK).partition(" of ")
+        return Label(marked, SDPA, shapes=_shapes(json.loads(sizes)))
     if name.startswith(ATTENTION_NAMES):
-        shapes = _shapes(event["args"].get("Input Dims", []))
+        shapes = _shapes(event.arguments().input_dims)
         return Label(attention_kinds.get(shapes[:2], SPATIAL), SDPA, shapes=shapes)
     if kind is None:
         return None
     op = name.rstrip("_").replace("::", ".")
-    return Label(kind, op, shapes=_shapes(event.get("args", {}).get("Input Dims", [])))
+    return Label(kind, op, shapes=_shapes(event.arguments().input_dims))
 
 
 def _shapes(dims: Any) -> Shapes:
@@ -144,9 +141,9 @@ def _shapes(dims: Any) -> Shapes:
 def _modules(events: Events, moments: Sequence[float]) -> list[str]:
     """The innermost marked module at each of some moments in order, "" outside of all."""
     ranges = sorted(
-        (event["ts"], event["ts"] + event["dur"], event["name"].removeprefix(MODULE_MARK))
+        (event.ts, event.end_us, event.name.removeprefix(MODULE_MARK))
         for event in events
-        if event["name"].startswith(MODULE_MARK) and event.get("cat") == "user_annotation"
+        if event.cat == "user_annotation" and event.name.startswith(MODULE_MARK)
     )
     paths, stack, index = [], [], 0
     for moment in moments:
@@ -160,27 +157,25 @@ def _modules(events: Events, moments: Sequence[float]) -> list[str]:
     return paths
 
 
-def _kernels(
-    events: Events, labelled: Sequence[tuple[Label, Span]], begin_us: float, end_us: float
-) -> list[Work]:
+def _kernels(events: Events, labelled: Sequence[tuple[Label, Span]]) -> list[Work]:
     """What ran on the device, with the label of the interval that launched it, in order."""
     begins = [span.begin_us for _, span in labelled]
     found: list[Work] = []
-    for called_us, event in launches(events):
-        if called_us is None or not begin_us <= called_us < end_us:
+    for event, called in launches(events):
+        if called is None:
             continue
-        index = bisect_right(begins, called_us) - 1
-        is_inside = index >= 0 and called_us < labelled[index][1].end_us
-        label = labelled[index][0] if is_inside else _unlaunched(event["name"])
+        index = bisect_right(begins, called.ts) - 1
+        is_inside = index >= 0 and called.ts < labelled[index][1].end_us
+        label = labelled[index][0] if is_inside else _unlaunched(event.name)
         call = index if is_inside else -1 - len(found)
-        found.append(_kernel(event, label, call))
+        found.append(_kernel(event, label, call, called.end_us))
     return sorted(found, key=lambda work: work.span.begin_us)
 
 
-def _kernel(event: dict[str, Any], label: Label, call: int) -> Work:
-    args = event.get("args", {})
-    span = Span(event["name"], event["ts"], event["dur"])
-    return Work(label, span, call, tuple(args.get("grid", ())), tuple(args.get("block", ())))
+def _kernel(event: Event, label: Label, call: int, launched_us: float) -> Work:
+    found = event.arguments()
+    span = Span(event.name, event.ts, event.dur)
+    return Work(label, span, call, found.grid, found.block, launched_us)
 
 
 def _unlaunched(kernel: str) -> Label:

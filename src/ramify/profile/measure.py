@@ -1,7 +1,8 @@
 """Measured times of a module: by the clock, and by what ran under torch's profiler.
 
-The clock's runs come first and without the profiler, which slows the host down. From the traced
-runs come only the shares of the device's time. Weights are random: time does not depend on them.
+The clock's runs come first and without the profiler, which slows the host down. The traced runs
+are held against their own time, and how much longer they took is kept. Weights are random: time
+does not depend on them.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 
@@ -26,16 +28,17 @@ from ramify.profile.perfetto import save_trace
 from ramify.profile.roofline import ATTENTIONS, Attention, least_s
 from ramify.profile.runs import RUN_MODES, Run, RunMode, attention_kernels, running
 from ramify.profile.summarise import failed, summarise
-from ramify.profile.trace import Trace, trace_passes
+from ramify.profile.trace import TracedPasses, trace_passes
+from ramify.profile.window import Window
 
 WARM_UPS = 2
 
-PASSES_AT_ONCE = 4
-"""Passes of a GPU that are timed together, as a loop of denoising steps waits for none of them."""
+WINDOW_S, MOST_AT_ONCE = 0.02, 32
+"""Passes of a GPU run in a row, as a loop of denoising steps waits for none of them, until the way
+to the device and back, which they have once, no longer counts."""
 
-
-MOST_TRACED = 3
-"""Traced passes: shares of a device's time are steadier than times, and traces are slow to read."""
+MOST_TRACED = 2
+"""Traced windows: shares of a device's time are steadier than times."""
 
 Patterns = dict[Attention, list[Work]]
 """An eager pass as it was traced, for each kind of attention."""
@@ -115,13 +118,19 @@ def measure(subject: Subject, settings: MeasureSettings) -> tuple[Measured, ...]
             found.append(_measure(subject, settings, run, attention, patterns))
         except Exception as error:  # whatever stops a pass, the bounds and the others stay
             found.append(failed(settings.device, attention, run, error))
-        release(settings.device)
+            gc.collect()  # what failed may hold on to its tensors in cycles
+        give_back(settings.device)
     return tuple(found)
 
 
 def release(device: str) -> None:
-    """Give back what nobody holds any more: modules lie in cycles, and pools keep what is free."""
+    """Give back what nobody holds any more, modules included, as those lie in cycles."""
     gc.collect()
+    give_back(device)
+
+
+def give_back(device: str) -> None:
+    """Give back memory that torch's pools keep, that of graphs included."""
     if device.startswith("cuda"):
         with suppress(RuntimeError):  # an error before may have left the device unusable
             torch.cuda.empty_cache()
@@ -136,20 +145,20 @@ def _measure(
 ) -> Measured:
     with attention_kernels(attention), torch.inference_mode():
         with running(mode, subject.prepare, subject.modules) as prepare:
-            walls = _clock(prepare, settings.repeats, settings.on_gpu)
+            walls, at_once = _clock(prepare, settings.repeats, settings.on_gpu)
             # a compiled pass holds no place for marks, and a replay calls no module
             marking = subject.recorder().marking if mode == "eager" else nullcontext
             traced_repeats = min(settings.repeats, MOST_TRACED)
-            trace = trace_passes(prepare, marking, traced_repeats, on_gpu=settings.on_gpu)
-        traced = _works(subject, settings, trace)
+            traced = trace_passes(prepare, marking, traced_repeats, at_once, on_gpu=settings.on_gpu)
+        windows = _windows(subject, settings, traced)
         if mode == "eager":
-            patterns[attention] = traced[-1]
+            patterns[attention] = list(windows[-1].passes[-1])
         elif mode == "graphs":
             pattern = patterns.get(attention) or _eager_pattern(subject, settings)
-            traced = [replayed(run, pattern) for run in traced]
+            windows = [_replayed(window, pattern) for window in windows]
     if settings.trace is not None:
-        _save(trace, settings, f"{subject.name}-{attention}-{mode}")
-    fields = summarise(walls, traced, subject.least(attention), on_gpu=settings.on_gpu)
+        _save(traced[-1], settings, f"{subject.name}-{attention}-{mode}")
+    fields = summarise(walls, windows, subject.least(attention), on_gpu=settings.on_gpu)
     if mode == "graphs":  # one launch for all kernels, whatever the GPU does with its time
         fields["is_launch_bound"] = False
     return Measured(device=settings.device, attention=attention, run=mode, **fields)
@@ -158,42 +167,56 @@ def _measure(
 def _eager_pattern(subject: Subject, settings: MeasureSettings) -> list[Work]:
     """A traced pass, which a graph's kernels take their labels from."""
     marking = subject.recorder().marking
-    trace = trace_passes(subject.prepare, marking, 1, on_gpu=settings.on_gpu)
-    return _works(subject, settings, trace)[0]
+    traced = trace_passes(subject.prepare, marking, 1, on_gpu=settings.on_gpu)
+    return list(_windows(subject, settings, traced)[0].passes[0])
 
 
-def _clock(prepare: Callable[[], Run], repeats: int, on_gpu: bool) -> list[float]:
-    """Seconds of a pass in each repeat, in order."""
-    seconds, at_once = [], PASSES_AT_ONCE if on_gpu else 1
-    for index in range(WARM_UPS + repeats):
-        passes = [prepare() for _ in range(at_once)]
-        _wait(on_gpu)
-        begin = perf_counter()
-        for run in passes:
-            run()
-        _wait(on_gpu)
-        if index >= WARM_UPS:
-            seconds.append((perf_counter() - begin) / at_once)
-    return seconds
+def _replayed(window: Window, pattern: Sequence[Work]) -> Window:
+    return replace(window, passes=[replayed(found, pattern) for found in window.passes])
 
 
-def _works(subject: Subject, settings: MeasureSettings, trace: Trace) -> list[list[Work]]:
+def _clock(prepare: Callable[[], Run], repeats: int, on_gpu: bool) -> tuple[list[float], int]:
+    """Seconds of a pass in each repeat, in order, and how many ran at once in each."""
+    for _ in range(WARM_UPS):
+        pass_s = _seconds(prepare, 1, on_gpu)
+    at_once = min(MOST_AT_ONCE, ceil(WINDOW_S / pass_s)) if on_gpu else 1
+    return [_seconds(prepare, at_once, on_gpu) for _ in range(repeats)], at_once
+
+
+def _seconds(prepare: Callable[[], Run], at_once: int, on_gpu: bool) -> float:
+    """Seconds of a pass, of so many in a row."""
+    passes = [prepare() for _ in range(at_once)]
+    _wait(on_gpu)
+    begin = perf_counter()
+    for run in passes:
+        run()
+    _wait(on_gpu)
+    return (perf_counter() - begin) / at_once
+
+
+def _windows(
+    subject: Subject, settings: MeasureSettings, traced: Sequence[TracedPasses]
+) -> list[Window]:
     """What ran in each traced pass. Raises ConfigError where the profiler saw nothing run."""
     kinds = subject.attention_kinds()
-    found = [
-        works(trace.events, begin, end, on_gpu=settings.on_gpu, attention_kinds=kinds)
-        for begin, end in trace.windows
+    windows = [
+        Window(
+            one.window,
+            [works(part, on_gpu=settings.on_gpu, attention_kinds=kinds) for part in one.passes],
+        )
+        for one in traced
     ]
-    if not all(found):
+    if not windows or not all(all(window.passes) for window in windows):
         wanted = "work of the device in every traced pass"
-        raise ConfigError(expected_got("profiler", wanted, [len(run) for run in found]))
-    return found
+        got = [len(found) for window in windows for found in window.passes]
+        raise ConfigError(expected_got("profiler", wanted, got))
+    return windows
 
 
-def _save(trace: Trace, settings: MeasureSettings, name: str) -> None:
+def _save(traced: TracedPasses, settings: MeasureSettings, name: str) -> None:
     assert settings.trace is not None
     path = settings.trace / f"{name.replace(' ', '-')}.json.gz"
-    save_trace(trace.events, trace.windows[-1], path, int(settings.trace_megabytes * 1e6))
+    save_trace(traced.passes[-1], path, int(settings.trace_megabytes * 1e6))
 
 
 def _wait(on_gpu: bool) -> None:

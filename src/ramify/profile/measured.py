@@ -7,6 +7,20 @@ are independent the true median lies between those two with probability 1 - 2^(1
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+TRACE_WAITS = 0.1
+"""A traced pass that waits for the host for more of its time was not traced as it runs."""
+
+Waits = Literal["never", "traced", "always"]
+"""Whether a GPU waits for the host: `traced` is under the profiler alone."""
+
+WAITS: dict[Waits, str] = {
+    "never": "",
+    "traced": "the traced pass waited for the host",
+    "always": "the GPU waits for the host",
+}
+"""The same in words; nothing to say of a GPU that is the bottleneck, or of a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +70,12 @@ class KernelTime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One pass as it ran on a device."""
+class MeasuredPass:
+    """How a pass ran: by the clock without the profiler, and what the profiler saw of others.
+
+    The shares are of the traced passes' own time, from before the host launches the first to after
+    it has waited for the last; see `profile.window`.
+    """
 
     device: str
     attention: str  # flash: as torch chooses; naive: its math backend
@@ -66,24 +84,44 @@ class Measured:
     wall_s: float = 0.0  # median, not traced
     wall_low_s: float = 0.0
     wall_high_s: float = 0.0
-    busy_share: float = 0.0  # device time by kind, over the wall clock
-    gap_share: float = 0.0  # a GPU's pauses of a few microseconds between kernels, likewise
-    is_launch_bound: bool = False  # a GPU that waits for the host
+    traced_s: float  # median, of the traced passes
+    busy_share: float = 0.0  # something runs on the device
+    gap_share: float = 0.0  # a GPU's own pauses, from one kernel to the next
+    waiting_share: float = 0.0  # pauses in which a GPU waits for the host
+    is_launch_bound: bool = False  # a GPU that waits for the host, not traced
+    error: str | None = None  # why there is no measurement
+
+    @property
+    def attributed_share(self) -> float:
+        """Part of the traced time that is told apart: kernels, and the pauses between them."""
+        return self.busy_share + self.gap_share
+
+    @property
+    def tracing_overhead(self) -> float:
+        """How many times longer a traced pass takes; 0 where nothing was measured."""
+        return self.traced_s / self.wall_s if self.wall_s else 0.0
+
+    @property
+    def waits(self) -> Waits:
+        """Whether a GPU waits for the host; only where it never does is the traced time its own."""
+        if self.is_launch_bound:
+            return "always"
+        return "traced" if self.waiting_share > TRACE_WAITS else "never"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(MeasuredPass):
+    """One pass as it ran on a device."""
+
     kinds: tuple[KindTime, ...] = ()
     operators: tuple[OperatorTime, ...] = ()
     modules: tuple[ModuleTime, ...] = ()
     kernels: tuple[KernelTime, ...] = ()
-    error: str | None = None  # why there is no measurement
 
     @property
     def busy_s(self) -> float:
         """Device time of a pass."""
         return sum(entry.seconds for entry in self.kinds)
-
-    @property
-    def attributed_share(self) -> float:
-        """Part of the wall clock that is told apart: kernels, and the pauses between them."""
-        return self.busy_share + self.gap_share
 
 
 def agree(first: Measured, second: Measured) -> bool:

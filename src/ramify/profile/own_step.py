@@ -81,7 +81,10 @@ def measured_step(profiles: Sequence[StepProfile], device: str) -> Measured:
     for index, profile in enumerate(profiles):
         for group in profile.groups:
             by_kind[_kind(group.group)][index] += group.us * 1e-6
-    wall = median(walls)
+    on_gpu = device.startswith("cuda")
+    idle = median(profile.idle_share for profile in profiles)
+    # a CPU, which is host and device, pauses for nobody
+    pause = min(idle, median(profile.pause_share for profile in profiles)) if on_gpu else 0.0
     times = tuple(
         KindTime(kind=kind, seconds=median(by_kind[kind]), low_s=min(by_kind[kind]),
                  high_s=max(by_kind[kind]))
@@ -91,12 +94,15 @@ def measured_step(profiles: Sequence[StepProfile], device: str) -> Measured:
     return Measured(
         device=device,
         attention="flash",
-        run="graphs" if device.startswith("cuda") else "eager",
+        run="graphs" if on_gpu else "eager",
         repeats=len(profiles),
-        wall_s=wall,
+        wall_s=median(walls),
         wall_low_s=min(walls),
         wall_high_s=max(walls),
-        busy_share=sum(entry.seconds for entry in times) / wall,
+        traced_s=median(profile.traced_step_us for profile in profiles) * 1e-6,
+        busy_share=1 - idle,
+        gap_share=pause,
+        waiting_share=idle - pause if on_gpu else 0.0,
         kinds=times,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from ramify.profile.measured import Measured
+from ramify.profile.measured import WAITS, Measured
 from ramify.profile.operators.kinds import KINDS
 from ramify.profile.page_style import bar_legend, details, share, table
 from ramify.profile.report import ComponentReport, Report, measurements
@@ -65,10 +65,14 @@ def _note(measured: Measured) -> str:
     words = (
         f"{measured.wall_s / MILLI:.2f} ms by the clock ({measured.wall_low_s / MILLI:.2f} to "
         f"{measured.wall_high_s / MILLI:.2f}, {measured.repeats} runs) on {measured.device}; "
-        f"{share(measured.attributed_share)} of it told apart."
+        f"{measured.tracing_overhead:.2f} times as long under the profiler, and of that "
+        f"{share(measured.attributed_share)} told apart: {share(measured.busy_share)} kernels or "
+        f"operators, {share(measured.gap_share)} pauses between them. "
+        f"{share(measured.waiting_share)} waiting for the host."
     )
-    bound = '<p class="warn">Launch-bound: the GPU waits for the host.</p>'
-    return f"<p>{escape(words)}</p>" + (bound if measured.is_launch_bound else "")
+    waits = WAITS[measured.waits]
+    warning = f'<p class="warn">{waits[0].upper()}{waits[1:]}.</p>' if waits else ""
+    return f"<p>{escape(words)}</p>{warning}"
 
 
 def _operators(measured: Measured) -> str:

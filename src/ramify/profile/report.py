@@ -19,7 +19,7 @@ from ramify.profile.operators.kinds import UNKNOWN, is_attention
 from ramify.profile.operators.record import OpRecord
 from ramify.profile.roofline import fused_s, least_s
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)

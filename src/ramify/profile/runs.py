@@ -17,9 +17,6 @@ Run = Callable[[], Any]
 RunMode = Literal["eager", "graphs", "compiled"]
 RUN_MODES: tuple[RunMode, ...] = ("eager", "graphs", "compiled")
 
-CAPTURE_WARM_UPS = 3
-"""Passes before a capture: libraries make their handles and workspaces in them."""
-
 
 @contextmanager
 def running(
@@ -84,8 +81,7 @@ def _capture(prepare: Callable[[], Run]) -> tuple[torch.cuda.CUDAGraph, Run]:
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(CAPTURE_WARM_UPS):
-            prepare()()
+        prepare()()  # libraries make their handles and workspaces
         run = prepare()
         with _no_waiting():
             run()

@@ -20,7 +20,7 @@ from ramify.core.params import SamplingParams
 from ramify.engine.request import Request
 from ramify.profile.groups import ORDER, groups_of_step
 from ramify.profile.shape import DecodeShape
-from ramify.profile.timeline import own_times
+from ramify.profile.timeline import own_times, pauses
 from ramify.profile.trace import WARM_UPS, Span, spans_by_step, trace_steps
 from ramify.search.sample import Sample
 
@@ -53,6 +53,7 @@ class StepProfile:
     traced_step_us: float  # from the first kernel of a step to that of the next, under the profiler
     launches: float  # per step
     idle_share: float  # of the traced steps, in which the device ran nothing
+    pause_share: float  # likewise, pauses that are the device's own, see `timeline.PAUSE_US`
     groups: tuple[GroupTime, ...]
 
 
@@ -116,11 +117,14 @@ def summarize(steps: Sequence[Sequence[Span]], num_layers: int) -> dict[str, Any
     used_us: dict[str, float] = defaultdict(float)
     for group, own_us in zip(groups, own_times(spans, end_us), strict=True):
         used_us[group] += own_us
+    ends = [*spans, steps[-1][0]]  # a graph launches ahead, so that only lengths tell pauses apart
+    pauses_us, _ = pauses(ends, [float("-inf")] * len(ends), begin_us)
     return {
         "num_traced": count,
         "traced_step_us": window_us / count,
         "launches": len(spans) / count,
         "idle_share": 1 - sum(used_us.values()) / window_us,
+        "pause_share": pauses_us / window_us,
         "groups": tuple(
             GroupTime(
                 group=group,

@@ -8,10 +8,10 @@ step beside them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from ramify.profile.measured import Measured
+from ramify.profile.measured import Measured, MeasuredPass
 from ramify.profile.operators.kinds import ATTENTION, CONVOLUTION, ELEMENTWISE, LINEAR
 from ramify.profile.own_step import NAME as OWN_STEP
 from ramify.profile.presets.preset import preset_names
@@ -68,22 +68,11 @@ def _measured_entries(target: str) -> list[SuiteEntry]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredRow:
+class MeasuredRow(MeasuredPass):
     """One pass of a component as it ran; seconds by kind are those of the device."""
 
-    device: str
-    run: str
-    attention: str
-    repeats: int
-    wall_s: float
-    wall_low_s: float
-    wall_high_s: float
-    busy_share: float
-    gap_share: float
-    is_launch_bound: bool
     seconds: dict[str, float]
     least_s: dict[str, float]  # on the report's roofline
-    error: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,18 +165,9 @@ def _component_row(part: ComponentReport) -> ComponentRow:
 
 
 def _measured_row(part: ComponentReport, measured: Measured) -> MeasuredRow:
+    shared = {entry.name: getattr(measured, entry.name) for entry in fields(MeasuredPass)}
     return MeasuredRow(
-        device=measured.device,
-        run=measured.run,
-        attention=measured.attention,
-        repeats=measured.repeats,
-        wall_s=measured.wall_s,
-        wall_low_s=measured.wall_low_s,
-        wall_high_s=measured.wall_high_s,
-        busy_share=measured.busy_share,
-        gap_share=measured.gap_share,
-        is_launch_bound=measured.is_launch_bound,
+        **shared,
         seconds={entry.kind: entry.seconds for entry in measured.kinds},
         least_s=least_by_kind([part], measured.attention),
-        error=measured.error,
     )

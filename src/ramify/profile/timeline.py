@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from ramify.profile.trace import Span
 
+PAUSE_US = 20.0
+"""The longest pause of a GPU's own: 1 to 2 us between kernels, some more between two graphs."""
+
 
 def own_times(spans: Sequence[Span], end_us: float = float("inf")) -> list[float]:
     """Microseconds of each span in which no span that began before it was running.
 
     A kernel that is started early waits inside for the one before it, so the moments they share
-    belong to the earlier. The sum is the length of the spans' union.
+    belong to the earlier. The sum is the length of the spans' union, whatever their streams.
 
     Args:
         spans: in order of begin.
@@ -25,15 +28,29 @@ def own_times(spans: Sequence[Span], end_us: float = float("inf")) -> list[float
     return times
 
 
-def short_gaps_us(spans: Sequence[Span], longest_us: float) -> float:
-    """Microseconds between spans in which nothing runs, pauses longer than `longest_us` left out.
+def pauses(
+    spans: Sequence[Span],
+    launched_us: Sequence[float],
+    begin_us: float,
+    longest_us: float = PAUSE_US,
+) -> tuple[float, float]:
+    """Microseconds in which nothing runs: pauses of the device's own, and those for the host.
+
+    A pause is the device's own if what ends it had been launched before it began, and waits for the
+    host otherwise. One of the first sort that is longer than `longest_us` is neither: a device
+    needs no such time, so what ran then is missing.
 
     Args:
         spans: in order of begin.
+        launched_us: of each span, when the host's call that launched it was over.
+        begin_us: when the first pause begins.
     """
-    total, covered = 0.0, spans[0].end_us if spans else 0.0
-    for span in spans:
-        gap = span.begin_us - covered
-        total += gap if 0 < gap <= longest_us else 0.0
+    own, waiting, covered = 0.0, 0.0, begin_us
+    for span, launched in zip(spans, launched_us, strict=True):
+        pause = max(0.0, span.begin_us - covered)
+        if launched > covered:
+            waiting += pause
+        elif pause <= longest_us:
+            own += pause
         covered = max(covered, span.end_us)
-    return total
+    return own, waiting

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
+from ramify.profile.events import ON_DEVICE, Event, Range, read_events, split
+
 STEP = "ramify decode step"
 """Name of the range around each traced step."""
 
+PASS, WINDOW = "ramify pass", "ramify window"
+"""Names of the ranges around each traced pass, and around those that run in a row."""
+
 WARM_UPS = 3
 """Steps while the profiler is on and nothing is kept: its own start-up falls into them."""
-
-CALLS = ("cuda_runtime", "cuda_driver")
-ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,11 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Trace:
-    """Passes under the profiler."""
+class TracedPasses:
+    """Passes in a row under the profiler, the device idle before and after all of them."""
 
-    events: list[dict[str, Any]]  # complete ones, with shapes
-    windows: list[tuple[float, float]]  # of each pass on the host; microseconds, on their clock
+    window: Range  # of the host, from before the first launch to after waiting for the device
+    passes: tuple[list[Event], ...]  # what each set off
 
 
 def trace_steps(step: Callable[[], object], num_steps: int, path: Path, *, on_gpu: bool) -> None:
@@ -54,9 +53,8 @@ def trace_steps(step: Callable[[], object], num_steps: int, path: Path, *, on_gp
         on_gpu: trace the device too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(
-        activities=activities,
+        activities=_activities(on_gpu),
         schedule=schedule(wait=0, warmup=WARM_UPS, active=num_steps, repeat=1),
         on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(path)),
     ) as profiler:
@@ -72,29 +70,46 @@ def trace_passes(
     prepare: Callable[[], Callable[[], object]],
     marking: Callable[[], AbstractContextManager[None]],
     repeats: int,
+    at_once: int = 1,
     *,
     on_gpu: bool,
-) -> Trace:
-    """Run passes one by one under the profiler, the device idle before and after each.
+) -> list[TracedPasses]:
+    """Run passes under the profiler, some in a row and then a wait for the device, so often.
 
     Args:
         prepare: makes a pass; outside of what is traced.
-        marking: open around each pass.
+        marking: open around all of them.
+        at_once: passes in a row.
     """
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    wait = torch.cuda.synchronize if on_gpu else lambda: None
     with TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
-        with profile(activities=activities, record_shapes=True) as profiler:
-            for _ in range(1 + repeats):  # the profiler's own start-up falls into the first
-                run = prepare()
-                wait()
-                with record_function(STEP), marking():
-                    run()
-                    wait()
+        with profile(activities=_activities(on_gpu), record_shapes=True) as profiler, marking():
+            _run_window(prepare, 1, on_gpu)  # the profiler's own start-up falls into it
+            for _ in range(repeats):
+                _run_window(prepare, at_once, on_gpu)
         profiler.export_chrome_trace(str(path))
-        events = _complete(path)
-    return Trace(events, _ranges(events)[1:])
+        events = read_events(path)
+    windows, passes = _ranges(events, WINDOW), _ranges(events, PASS)
+    parts = list(zip(passes, split(events, passes), strict=True))
+    return [
+        TracedPasses((begin, end), tuple(part for (at, _), part in parts if begin <= at < end))
+        for begin, end in windows[1:]
+    ]
+
+
+def _run_window(prepare: Callable[[], Callable[[], object]], at_once: int, on_gpu: bool) -> None:
+    runs = [prepare() for _ in range(at_once)]
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
+    wait()
+    with record_function(WINDOW):
+        for run in runs:
+            with record_function(PASS):
+                run()
+        wait()
+
+
+def _activities(on_gpu: bool) -> list[ProfilerActivity]:
+    return [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
 
 
 def spans_by_step(path: Path, *, on_gpu: bool) -> list[list[Span]]:
@@ -103,56 +118,26 @@ def spans_by_step(path: Path, *, on_gpu: bool) -> list[list[Span]]:
     Of a GPU's trace: kernels and copies, found by the call that launched them, as a step may run
     long after it was launched. Of a CPU's: the operators that no other operator called.
     """
-    events = _complete(path)
-    ranges = _ranges(events)
-    if on_gpu:
-        return _by_range(launches(events), ranges)
-    operators = [(event["ts"], event) for event in events if event.get("cat") == "cpu_op"]
-    return [outermost(step) for step in _by_range(operators, ranges)]
+    events = read_events(path)
+    categories = ON_DEVICE if on_gpu else ("cpu_op",)
+    steps = [list(_spans(part, categories)) for part in split(events, _ranges(events, STEP))]
+    steps = [sorted(step, key=lambda span: span.begin_us) for step in steps if step]
+    return steps if on_gpu else [outermost(step) for step in steps]
 
 
-def launches(events: Sequence[dict[str, Any]]) -> list[tuple[float | None, dict[str, Any]]]:
-    """What ran on the device, each with the moment of the call that launched it, where known."""
-    called = {
-        event["args"]["correlation"]: event["ts"]
-        for event in events
-        if event.get("cat") in CALLS and "correlation" in event.get("args", {})
-    }
-    return [
-        (called.get(event["args"].get("correlation")), event)
-        for event in events
-        if event.get("cat") in ON_DEVICE
-    ]
+def _spans(events: Sequence[Event], categories: Sequence[str]) -> Iterator[Span]:
+    for event in events:
+        if event.cat in categories:
+            yield Span(event.name, event.ts, event.dur)
 
 
-def _complete(path: Path) -> list[dict[str, Any]]:
-    """Events with a begin and a duration."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        return [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
-
-
-def _ranges(events: Sequence[dict[str, Any]]) -> list[tuple[float, float]]:
-    """Windows of the host around each step, in order."""
+def _ranges(events: Sequence[Event], name: str) -> list[Range]:
+    """Ranges of a name on the host, in order."""
     return sorted(
-        (event["ts"], event["ts"] + event["dur"])
+        (event.ts, event.end_us)
         for event in events
-        if event.get("cat") == "user_annotation" and event["name"] == STEP
+        if event.cat == "user_annotation" and event.name == name
     )
-
-
-def _by_range(
-    placed: Sequence[tuple[float | None, dict[str, Any]]], ranges: Sequence[tuple[float, float]]
-) -> list[list[Span]]:
-    """Sort events into the ranges that their moments lie in."""
-    steps: list[list[Span]] = [[] for _ in ranges]
-    for moment, event in placed:
-        if moment is None:
-            continue
-        for step, (begin, end) in zip(steps, ranges, strict=True):
-            if begin <= moment < end:
-                step.append(Span(event["name"], event["ts"], event["dur"]))
-    return [sorted(step, key=lambda span: span.begin_us) for step in steps if step]
 
 
 def outermost(spans: Sequence[Span]) -> list[Span]:
