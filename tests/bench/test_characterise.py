@@ -104,7 +104,7 @@ def test_passes_that_the_gpu_bounds_are_listed_and_counted():
     )
     assert second.endswith("| 92.0 % |")
     counts = [line.split(" | ")[1:] for line in made["measured-waits"].splitlines()[2:]]
-    assert counts == [["2", "1 |"], ["1", "- |"], ["1", "- |"]]
+    assert counts == [["2", "1", "1 |"], ["1", "1", "0 |"], ["1", "1", "1 |"]]
 
 
 def test_gains_compare_passes_that_ran_alike():

@@ -77,16 +77,16 @@ def measured(walls, *windows):
 
 
 def test_passes_in_a_row_are_one_pass_each():
-    found = measured([86e-6] * 3, in_a_row(10, 2), in_a_row(10, 2))
-    assert found.traced_s == pytest.approx((20 + 10 * 84 + 10) * 1e-7)
+    found = measured([86e-6] * 3, in_a_row(20, 2), in_a_row(20, 2))
+    assert found.traced_s == pytest.approx((20 + 20 * 84 + 10) * 0.5e-7)
     assert [entry.seconds for entry in found.kinds] == pytest.approx([40e-6, 40e-6])
     assert {entry.op: entry.count for entry in found.operators} == {"aten.mm": 1, "aten.add": 1}
     assert [entry.count for entry in found.kernels] == [1, 1]
-    assert found.busy_share == pytest.approx(800 / 870)
-    assert found.gap_share == pytest.approx(2 * 19 / 870)
+    assert found.busy_share == pytest.approx(1600 / 1710)
+    assert found.gap_share == pytest.approx(2 * 39 / 1710)
     # 20 us to the device, and 10 + 2 back from it are nobody's
-    assert found.attributed_share == pytest.approx(1 - 32 / 870)
-    assert found.waiting_share == pytest.approx(20 / 870) and found.waits == "never"
+    assert found.attributed_share == pytest.approx(1 - 32 / 1710)
+    assert found.waiting_share == pytest.approx(20 / 1710) and found.waits == "never"
 
 
 def test_who_waits_for_whom():
@@ -98,8 +98,8 @@ def test_who_waits_for_whom():
 
 
 def test_what_a_trace_has_lost_is_not_taken_for_waiting():
-    kept = in_a_row(10, 2)
-    lost = Window(kept.range, [*kept.passes[:4], *kept.passes[6:]])
+    kept = in_a_row(20, 2)
+    lost = Window(kept.range, [*kept.passes[:8], *kept.passes[13:]])
     found = measured([86e-6], lost)
     assert found.waits == "never" and found.attributed_share < 0.8
 

@@ -58,12 +58,15 @@ def waits(rows: Sequence[SuiteRow]) -> Table:
         "passes on a GPU",
         "how many",
         f"{100 * LOWEST:.0f} to {100 * HIGHEST:.0f} % told apart",
+        "the same, waits included",
     )
     lines = []
     for kind, words in WORDS.items():
         passes = [one for one in found if one.waits == kind]
-        whole = sum(LOWEST <= one.attributed_share <= HIGHEST for one in passes)
-        lines.append([words, str(len(passes)), str(whole) if kind == "never" else "-"])
+        told = [one.attributed_share for one in passes]
+        waited = [one.attributed_share + one.waiting_share for one in passes]
+        counts = [sum(LOWEST <= share <= HIGHEST for share in shares) for shares in (told, waited)]
+        lines.append([words, str(len(passes)), *map(str, counts)])
     return header, lines if found else []
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-TRACE_WAITS = 0.1
-"""A traced pass that waits for the host for more of its time was not traced as it runs."""
+TRACE_WAITS = 0.02
+"""A GPU that waits for the host for more of the traced time is not what bounds that time."""
 
 Waits = Literal["never", "traced", "always"]
 """Whether a GPU waits for the host: `traced` is under the profiler alone."""
