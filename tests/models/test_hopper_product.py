@@ -16,6 +16,8 @@ from ramify.models.kernels.hopper.product import (
     product,
     shared_by,
     suits,
+    turned_product,
+    turns,
     widest_tile,
 )
 from ramify.testing.compare import assert_within_budget
@@ -39,6 +41,12 @@ def test_variants_compile_without_spills_of_shared_memory(rows: int, is_bf16: bo
     tile, share = widest_tile(rows), shared_by(rows)
     variants.append(
         ProductKernel(rows=rows, tile=tile, split=1, share=share, is_bf16=is_bf16, is_gated=True)
+    )
+    tile, split, share = cut(SHAPES["qkv"], rows, NUM_SMS)
+    variants.append(
+        ProductKernel(
+            rows=rows, tile=tile, split=split, share=share, is_bf16=is_bf16, is_turned=True
+        )
     )
     for variant in variants:
         assert variant.stages >= 3, "a ring must hide the memory's latency"
@@ -114,3 +122,55 @@ def test_gated_products_meet_float64(rows: int) -> None:
         again = torch.empty_like(out)
         gated_product(x, weight, again, eps=eps)
         assert torch.equal(out, again), "the same bits every run"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("rows", [1, 7, 50, 64, 100, MAX_ROWS])
+def test_turned_products_meet_float64(rows: int, dtype: torch.dtype) -> None:
+    """Heads of Llama-3.1-8B; K and V go to scattered slots of pools inside a larger tensor."""
+    num_q, num_kv, dim, hidden, eps = 32, 8, 128, 512, 1e-5
+    x = 2 * matrix(rows, hidden, dtype=dtype, seed=rows)
+    weight = matrix((num_q + 2 * num_kv) * dim, hidden, dtype=dtype, seed=3) / hidden**0.5
+    k_pool, v_pool = torch.full((2, 300, num_kv, dim), torch.nan, dtype=dtype, device="cuda")
+    assert turns(x, weight, k_pool, v_pool)
+    slots = torch.randperm(300, generator=torch.Generator().manual_seed(rows))[:rows].cuda()
+    positions = torch.arange(rows, device="cuda") * 37 % 1000
+    angles = torch.arange(1000, device="cuda").double()[:, None] * 0.9 ** torch.arange(64).cuda()
+    rotary = torch.cat([angles.cos(), angles.sin()], dim=1).to(dtype)
+
+    def turned(x: Tensor, weight: Tensor, rotary: Tensor) -> Tensor:
+        scale = (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+        heads = ((x @ weight.t()) * scale).view(rows, -1, dim)
+        cosine, sine = rotary[positions][:, None].chunk(2, dim=2)
+        first, second = heads[:, : num_q + num_kv].chunk(2, dim=2)
+        return torch.cat(
+            [
+                torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=2),
+                heads[:, num_q + num_kv :],
+            ],
+            dim=1,
+        )
+
+    exact = turned(x.double(), weight.double(), rotary.double())
+    naive = turned(x, weight, rotary)
+    found = []
+    for _ in range(2):
+        q = torch.full((rows, num_q, dim), torch.nan, dtype=dtype, device="cuda")
+        k_pool.fill_(torch.nan), v_pool.fill_(torch.nan)
+        turned_product(
+            x, weight, positions=positions, slots=slots, q=q,
+            k_pool=k_pool, v_pool=v_pool, rotary=rotary, eps=eps,
+        )  # fmt: skip
+        found.append(torch.cat([q, k_pool[slots], v_pool[slots]], dim=1))
+    assert_within_budget(found[0], exact, naive, name="heads")
+    assert torch.equal(*found), "the same bits every run"
+    rest = torch.ones(300, dtype=torch.bool, device="cuda")
+    rest[slots] = False
+    assert k_pool[rest].isnan().all() and v_pool[rest].isnan().all(), "other slots stay"
+    alone = torch.empty_like(q[-1:])
+    turned_product(
+        x[-1:].contiguous(), weight, positions=positions[-1:], slots=slots[-1:], q=alone,
+        k_pool=k_pool, v_pool=v_pool, rotary=rotary, eps=eps,
+    )  # fmt: skip
+    assert torch.equal(alone, q[-1:]), "a row does not depend on the others"

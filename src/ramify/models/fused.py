@@ -1,4 +1,4 @@
-"""The decoder's fast path on a GPU: two small kernels a layer beside products and attention.
+"""The decoder's fast path on a GPU: products, attention, and at most two small kernels a layer.
 
 A norm is no kernel here. RMSNorm(x) @ W is (x @ (diag(weight) W)) / rms(x), so the weight is folded
 into the projection behind it, and the kernel that reads the projection divides. What is computed is
@@ -19,7 +19,7 @@ from ramify.models.decoder import Decoder
 from ramify.models.kernels.rms import is_interpreted
 from ramify.models.kernels.rope_store import rope_store
 from ramify.models.layers import DecoderLayer
-from ramify.models.products import DenseProduct, Fp8Product, Product
+from ramify.models.products import DenseProduct, Fp8Product, Heads, Product
 from ramify.models.quantise import quantise
 
 WEIGHTS = ("qkv", "out", "gate_up", "down")
@@ -161,8 +161,12 @@ class FusedDecoder:
         v_scale: Tensor | None,
     ) -> Tensor:
         """Store K and V of the rows; returns their rotated queries [rows, Hq, D]."""
-        plain = layer.plain
+        plain, rotary = layer.plain, self.decoder.rotary
         q = x.new_empty(len(x), plain.num_q_heads, plain.head_dim)
+        if plain.qkv_bias is None and plain.qk_norm is None and k_scale is None:
+            heads = Heads(q, k_pool, v_pool, positions, slots, rotary)
+            if layer.qkv.turn(x, heads, eps=plain.norm_eps):
+                return q
         rope_store(
             layer.qkv.of(x),
             x,
@@ -171,7 +175,7 @@ class FusedDecoder:
             q=q,
             k_pool=k_pool,
             v_pool=v_pool,
-            rotary=self.decoder.rotary,
+            rotary=rotary,
             eps=plain.norm_eps,
             bias=plain.qkv_bias,
             qk_norm=plain.qk_norm,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,6 +32,25 @@ class Product(Protocol):
         The norm's weight is folded into the product's; `eps` is the norm's.
         """
         ...
+
+    def turn(self, rows: Tensor, heads: Heads, *, eps: float) -> bool:
+        """Write the heads of RMSNorm(rows) @ weight, turned; False where `of` has to be used."""
+        ...
+
+
+class Heads(NamedTuple):
+    """Where attention's heads go, and how they turn on the way.
+
+    q [rows, Hq, D], written; k_pool, v_pool [num_slots, Hkv, D], written at slots [rows] int64;
+    positions [rows] int64; rotary [num_positions, D], see rope.py::rotary_table.
+    """
+
+    q: Tensor
+    k_pool: Tensor
+    v_pool: Tensor
+    positions: Tensor
+    slots: Tensor
+    rotary: Tensor
 
 
 class DenseProduct:
@@ -64,6 +83,13 @@ class DenseProduct:
         out = rows.new_empty(len(rows), self.weight.shape[1] // 2)
         hopper.gated_product(rows, self.weight.t(), out, eps=eps)
         return out
+
+    def turn(self, rows: Tensor, heads: Heads, *, eps: float) -> bool:
+        weight, pools = self.weight.t(), (heads.k_pool, heads.v_pool)
+        if not self._is_few(rows) or not hopper.turns(rows, weight, *pools):
+            return False
+        hopper.turned_product(rows, weight, **heads._asdict(), eps=eps)
+        return True
 
     def _is_few(self, rows: Tensor) -> bool:
         return self._is_suitable and 0 < len(rows) <= hopper.MAX_ROWS and hopper.suits(rows)
@@ -100,6 +126,9 @@ class Fp8Product:
 
     def gate(self, rows: Tensor, *, eps: float, bias: Tensor | None) -> Tensor:
         return gate_after(self.of(rows), rows, eps=eps, bias=bias)
+
+    def turn(self, rows: Tensor, heads: Heads, *, eps: float) -> bool:
+        return False
 
 
 def gate_after(gate_up: Tensor, rows: Tensor, *, eps: float, bias: Tensor | None) -> Tensor:

@@ -10,18 +10,17 @@
 // Fold         the cluster's partial sums meet in shared memory, each CTA adds a part of the tile in
 //              the order of the ranks: the same bits every run
 // Traffic      w once; x once per SHARE tiles, from L2
-// Gated        the tile is TILE / 2 rows of a gate's weight and the same of an up-projection's, and
-//              the result silu(gate) * up, both over the root mean square of the row of x, which the
-//              warpgroups sum up as x passes by: an MLP's first half in one launch (SwiGLU)
+// Ends         results.cu, gated or not, and turned.cu; both may divide by the root mean square of the
+//              row of x, which the warpgroups sum up as x passes by
 //
 // Compiled at run time behind what product.py defines: ROWS, TILE, SPLIT, SHARE, STAGES, BF16, ADD,
-// GATED, the wrapper wgmma_rows, and the single instructions of attention's kernel.
+// GATED, TURNED, the wrapper wgmma_rows, and the single instructions of attention's kernel.
 
 constexpr int GROUPS = TILE / 64;               // warpgroups that multiply
 constexpr int W_BYTES = TILE * 128, X_BYTES = ROWS * 128, STAGE_BYTES = W_BYTES + X_BYTES;
 constexpr int PITCH = TILE + 4;                 // of partial sums in shared memory, in floats
 constexpr int OFF_BARRIERS = STAGES * STAGE_BYTES;
-constexpr int OFF_SCALE = OFF_BARRIERS + 16 * STAGES;  // [ROWS] of a gated product
+constexpr int OFF_SCALE = OFF_BARRIERS + 16 * STAGES;  // [ROWS] of a gated product; turned: of squares
 constexpr int WIDTH = GATED ? TILE / 2 : TILE;  // columns of out
 static_assert(!GATED || SPLIT == 1, "a row of x has to pass by as a whole");
 static_assert(ROWS % (8 * SHARE) == 0, "a part of x is whole blocks of its swizzled layout");
@@ -33,7 +32,13 @@ struct Params {
   TensorMap w, x;       // [N, K] in boxes of WIDTH x 64, [M, K] in boxes of ROWS / SHARE x 64
   unsigned short *out;  // [M, N], gated [M, N / 2]; with ADD it holds what is added to
   int num_rows, num_out, steps;  // M, columns of out, stages of one CTA
-  float eps;            // gated: added to the mean square
+  float eps;            // gated, turned: added to the mean square
+  // turned: out is q [M, Hq, TILE], and there is
+  unsigned short *k, *v;          // [slots, Hkv, TILE], last axis contiguous
+  const unsigned short *angles;   // [positions, TILE] cosines, then sines
+  const i64 *positions, *slots;   // [M]
+  i64 k_slot, k_head, v_slot, v_head;  // strides
+  int num_q_heads, num_kv_heads;
 };
 
 __device__ __forceinline__ void expect_bytes(u32 bar, u32 bytes) {
@@ -70,6 +75,11 @@ __device__ __forceinline__ float4 load_peer(u32 address, u32 rank) {
   float4 x;
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
                : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w) : "r"(there) : "memory");
+  return x;
+}
+__device__ __forceinline__ float load_peer_float(u32 address, u32 rank) {
+  float x;
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(x) : "r"(at_peer(address, rank)) : "memory");
   return x;
 }
 // all CTAs of the cluster have come this far, and see what was written to shared memory before
@@ -161,6 +171,7 @@ struct Squares {
     }
   }
 
+  // the factor of each row, or where others have seen the rest of it, its sum
   __device__ __forceinline__ void store(float *scale, int num_in, float eps) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
@@ -168,7 +179,7 @@ struct Squares {
       float total = sum[i];
 #pragma unroll
       for (int d = 1; d < 8; d *= 2) total += __shfl_xor_sync(~0u, total, d);
-      if (part < ROWS * 8 && part % 8 == 0) scale[part / 8] = rsqrtf(total / num_in + eps);
+      if (part < ROWS * 8 && part % 8 == 0) scale[part / 8] = TURNED ? total : rsqrtf(total / num_in + eps);
     }
   }
 };
@@ -188,7 +199,7 @@ __device__ __forceinline__ void multiply(const Params &p, char *smem, u32 base, 
 #pragma unroll
     for (int k = 0; k < 4; ++k) wgmma_rows(sum, with_low_word(w + 2 * k), with_low_word(x + 2 * k));
     wgmma_commit();
-    if (GATED) {
+    if (GATED || TURNED) {
       squares.add(smem + stage * STAGE_BYTES + W_BYTES);
       __syncwarp();
     }
@@ -203,124 +214,4 @@ __device__ __forceinline__ void multiply(const Params &p, char *smem, u32 base, 
     if (++stage == STAGES) stage = 0, turn ^= 1;
   }
   wgmma_wait<0>();
-}
-
-// What a thread of a CTA writes of its tile: four columns at a time, of every few rows. Loads go ahead of
-// what needs them, and none waits for another.
-struct Results {
-  static constexpr int PART = WIDTH / SPLIT / 4;  // groups of four columns that this CTA adds
-  static constexpr int COUNT = (ROWS * PART + GROUPS * 128 - 1) / (GROUPS * 128);
-  static constexpr int BATCH = COUNT % 4 == 0 ? 4 : COUNT % 3 == 0 ? 3 : COUNT;
-  static_assert(GROUPS * 128 % PART == 0, "a thread keeps to its columns");
-  const int row = threadIdx.x / PART;  // of its first; the next is STRIDE further
-  static constexpr int STRIDE = GROUPS * 128 / PART;
-  int n, column, live;  // place in the tile, column of out, rows that are there
-  uint2 old[ADD ? COUNT : 1];
-
-  __device__ __forceinline__ Results(const Params &p, int tile, int rank) {
-    n = (rank * PART + threadIdx.x % PART) * 4, column = tile * WIDTH + n;
-    live = column < p.num_out ? p.num_rows : 0;
-  }
-  __device__ __forceinline__ uint2 *out(const Params &p, int m) const {
-    return reinterpret_cast<uint2 *>(p.out + (u64)m * p.num_out + column);
-  }
-  __device__ __forceinline__ void load_old(const Params &p) {
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i)
-      if (row + i * STRIDE < live) old[i] = *out(p, row + i * STRIDE);
-  }
-
-  // the cluster's partial sums, in the order of the ranks
-  __device__ __forceinline__ void finish(const Params &p, const char *smem, u32 base, int rank,
-                                         int member) const {
-    const float *sums = reinterpret_cast<const float *>(smem);
-    const float *scale = reinterpret_cast<const float *>(smem + OFF_SCALE);
-#pragma unroll
-    for (int begin = 0; begin < COUNT; begin += BATCH) {
-      float4 part[BATCH][SPLIT];
-#pragma unroll
-      for (int i = 0; i < BATCH; ++i) {
-        const int m = row + (begin + i) * STRIDE;
-        if (m >= live) continue;
-#pragma unroll
-        for (int r = 0; r < SPLIT; ++r)
-          part[i][r] = SPLIT > 1 ? load_peer(base + (m * PITCH + n) * 4, r * SHARE + member)
-                                 : *reinterpret_cast<const float4 *>(sums + m * PITCH + n);
-      }
-#pragma unroll
-      for (int i = 0; i < BATCH; ++i) {
-        const int m = row + (begin + i) * STRIDE;
-        if (m >= live) continue;
-        float4 total = part[i][0];
-#pragma unroll
-        for (int r = 1; r < SPLIT; ++r)
-          total.x += part[i][r].x, total.y += part[i][r].y, total.z += part[i][r].z,
-              total.w += part[i][r].w;
-        if (GATED) {
-          const float by = scale[m];
-          const float4 up = *reinterpret_cast<const float4 *>(sums + m * PITCH + n + WIDTH);
-          total = {gate(total.x * by, up.x * by), gate(total.y * by, up.y * by),
-                   gate(total.z * by, up.z * by), gate(total.w * by, up.w * by)};
-        }
-        if (ADD) {
-          const float2 a = unpack(old[begin + i].x), b = unpack(old[begin + i].y);
-          total.x += a.x, total.y += a.y, total.z += b.x, total.w += b.y;
-        }
-        *out(p, m) = {pack(total.x, total.y), pack(total.z, total.w)};
-      }
-    }
-  }
-};
-
-extern "C" __global__ void __launch_bounds__(GROUPS * 128 + 32, 1)
-    product(const __grid_constant__ Params p) {
-  extern __shared__ __align__(1024) char smem[];
-  const u32 base = smem_address(smem);
-  constexpr int CLUSTER = SPLIT * SHARE;
-  const int member = blockIdx.x % SHARE, rank = blockIdx.x % CLUSTER / SHARE, leader = rank * SHARE;
-  const int tile = blockIdx.x / CLUSTER * SHARE + member;
-  const int group = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < STAGES; ++i) {
-      barrier_init(base + OFF_BARRIERS + 8 * i, 1);
-      barrier_init(base + OFF_BARRIERS + 8 * (STAGES + i), 4 * GROUPS * SHARE);
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  __syncthreads();
-  asm volatile("griddepcontrol.launch_dependents;");
-  float *sums = reinterpret_cast<float *>(smem);
-  Results results(p, tile, rank);
-  Producer producer(p, base, tile, rank * p.steps, member, leader);
-  if (group == GROUPS && lane == 0) producer.begin();
-  __syncwarp();
-  // nobody brings x to a peer whose barriers are not there
-  if (SHARE > 1) cluster_meet();
-  if (group == GROUPS) {
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-    if (lane == 0) producer.run();
-    __syncwarp();
-  } else {
-    float sum[ROWS / 2];
-    Squares squares;
-    multiply(p, smem, base, group, lane, leader, sum, squares);
-    if (GATED) squares.store(reinterpret_cast<float *>(smem + OFF_SCALE), 64 * p.steps, p.eps);
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-    // all warpgroups are done with the stages
-    asm volatile("bar.sync 1, %0;" ::"n"(GROUPS * 128) : "memory");
-    const int n = 64 * group + 16 * warp + lane / 4;
-#pragma unroll
-    for (int i = 0; i < ROWS / 8; ++i)
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        sums[(8 * i + 2 * (lane & 3) + (j & 1)) * PITCH + n + 8 * (j >> 1)] = sum[4 * i + j];
-    if (ADD) results.load_old(p);
-  }
-  if (SPLIT > 1)
-    cluster_sync();
-  else
-    __syncthreads();
-  if (group < GROUPS) results.finish(p, smem, base, rank, member);
-  // nobody leaves while a peer may still read from it or arrive at its barriers
-  if (CLUSTER > 1) cluster_meet();
 }

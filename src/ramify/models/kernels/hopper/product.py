@@ -18,6 +18,7 @@ from ramify.core.nvrtc import CudaKernel, bindings, checked, compile_cubin, requ
 logger = logging.getLogger(__name__)
 
 ARCH = "sm_90a"
+PARTS = ("product.cu", "results.cu", "turned.cu", "entry.cu")
 FEW_ROWS = 32
 FEW_SHARED_BYTES = 160 << 10
 MAX_ROWS = 128
@@ -37,6 +38,7 @@ class ProductKernel:
     is_bf16: bool  # else fp16
     adds: bool = False  # to what is in out
     is_gated: bool = False
+    is_turned: bool = False  # ends with turned heads, see turned.cu
 
     @property
     def stages(self) -> int:
@@ -70,6 +72,7 @@ class ProductKernel:
             "BF16": int(self.is_bf16),
             "ADD": int(self.adds),
             "GATED": int(self.is_gated),
+            "TURNED": int(self.is_turned),
         }
         return "\n".join(
             [
@@ -77,7 +80,7 @@ class ProductKernel:
                 PREAMBLE,
                 instructions(),
                 _wgmma("wgmma_rows", self.rows, kind),
-                files(__package__).joinpath("product.cu").read_text(encoding="utf-8"),
+                *(files(__package__).joinpath(part).read_text(encoding="utf-8") for part in PARTS),
             ]
         )
 
@@ -113,6 +116,11 @@ class _Params(ctypes.Structure):
         ("num_out", ctypes.c_int),
         ("steps", ctypes.c_int),
         ("eps", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("k", "v", "angles", "positions", "slots")),
+        *((name, ctypes.c_int64) for name in ("k_slot", "k_head", "v_slot", "v_head")),
+        ("num_q_heads", ctypes.c_int),
+        ("num_kv_heads", ctypes.c_int),
+        ("padding", ctypes.c_char * 24),
     )
 
 
@@ -211,6 +219,62 @@ def gated_product(x: Tensor, weight: Tensor, out: Tensor, *, eps: float) -> None
     _launch(variant, x, weight, out, box_rows=tile // 2, eps=eps)
 
 
+def turned_product(
+    x: Tensor,
+    weight: Tensor,
+    *,
+    positions: Tensor,
+    slots: Tensor,
+    q: Tensor,
+    k_pool: Tensor,
+    v_pool: Tensor,
+    rotary: Tensor,
+    eps: float,
+) -> None:
+    """Attention's first product with what follows it: heads scaled, turned and put in their places.
+
+    Args:
+        x: [M, hidden], M at most MAX_ROWS. weight: [(Hq + 2 Hkv) D, hidden], with the norm's weight
+            folded in. Both as in `product`, and as `turns` wants them.
+        positions, slots: [M] int64.
+        q: [M, Hq, D] contiguous, written.
+        k_pool, v_pool: [num_slots, Hkv, D], written at `slots`.
+        rotary: [num_positions, D], see rope.py::rotary_table.
+        eps: of the norm.
+    """
+    is_bf16, rows = x.dtype == torch.bfloat16, padded(len(x))
+    tile, split, share = cut(len(weight), rows, _num_sms(x.device))
+    variant = ProductKernel(
+        rows=rows, tile=tile, split=split, share=share, is_bf16=is_bf16, is_turned=True
+    )
+    heads = {
+        "k": k_pool.data_ptr(),
+        "v": v_pool.data_ptr(),
+        "angles": rotary.data_ptr(),
+        "positions": positions.data_ptr(),
+        "slots": slots.data_ptr(),
+        "k_slot": k_pool.stride(0),
+        "k_head": k_pool.stride(1),
+        "v_slot": v_pool.stride(0),
+        "v_head": v_pool.stride(1),
+        "num_q_heads": q.shape[1],
+        "num_kv_heads": k_pool.shape[1],
+    }
+    _launch(variant, x, weight, q, box_rows=tile, num_out=len(weight), eps=eps, **heads)
+
+
+def turns(x: Tensor, weight: Tensor, k_pool: Tensor, v_pool: Tensor) -> bool:
+    """Whether `turned_product` can do it: a tile is a head, which lies in its pool as in `x`."""
+    head_dim = k_pool.shape[2]
+    tile, split, _ = cut(len(weight), padded(len(x)), _num_sms(x.device))
+    is_four = all(
+        pool.dtype == x.dtype and pool.stride(2) == 1 and pool.data_ptr() % 8 == 0
+        and pool.stride(0) % 4 == pool.stride(1) % 4 == 0
+        for pool in (k_pool, v_pool)
+    )  # fmt: skip
+    return (tile, split) == (head_dim, MAX_SPLIT) and len(weight) % tile == 0 and is_four
+
+
 def _launch(
     variant: ProductKernel,
     x: Tensor,
@@ -218,21 +282,25 @@ def _launch(
     out: Tensor,
     *,
     box_rows: int,
+    num_out: int | None = None,
     eps: float = 0.0,
+    **heads: int,
 ) -> None:
     assert out.is_contiguous() and out.dtype == x.dtype and len(x) <= MAX_ROWS
+    num_out = out.shape[1] if num_out is None else num_out
     params = _Params(
         w=_map_of(weight, box_rows),
         x=_map_of(x, variant.rows // variant.share),
         out=out.data_ptr(),
         num_rows=len(x),
-        num_out=out.shape[1],
+        num_out=num_out,
         steps=x.shape[1] // STEP // variant.split,
         eps=eps,
+        **heads,
     )
     stream = torch.cuda.current_stream(x.device).cuda_stream
     kernel = _compiled(variant, x.device.index or 0)
-    clusters = -(-out.shape[1] // (box_rows * variant.share))
+    clusters = -(-num_out // (box_rows * variant.share))
     grid = clusters * variant.share * variant.split
     kernel.launch(grid, variant.threads, stream, params, early=True)
 
