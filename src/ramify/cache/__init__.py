@@ -3,6 +3,16 @@
 from ramify.cache.node import Cursor, Node
 from ramify.cache.slots import Extent, SlotAllocator
 from ramify.cache.snapshot import build_forest
+from ramify.cache.tips import Tips, tips_of
 from ramify.cache.tree import TokenTree
 
-__all__ = ["Cursor", "Extent", "Node", "SlotAllocator", "TokenTree", "build_forest"]
+__all__ = [
+    "Cursor",
+    "Extent",
+    "Node",
+    "SlotAllocator",
+    "Tips",
+    "TokenTree",
+    "build_forest",
+    "tips_of",
+]

@@ -6,6 +6,9 @@ reservations are taken back first, then the prefix cache is evicted, least recen
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from ramify.cache.lru import EvictionQueue
 from ramify.cache.node import Node
 from ramify.cache.slots import Extent, SlotAllocator, cut, join, num_slots_in
@@ -86,6 +89,32 @@ class NodePool:
         else:
             taken = self.allocator.alloc(need)
         owned, spare = cut(taken, need - room)
+        node.extents = join(node.extents, owned)
+        self.set_reservation(node, spare)
+
+    def claim_lines(self, num_lines: int) -> npt.NDArray[np.int64]:
+        """[num_lines, 2] int64; see TokenTree.claim_lines."""
+        if not num_lines:
+            return np.empty((0, 2), dtype=np.int64)
+        free = self.allocator
+        # of one extent, and no more than a quarter of what stays free, as for a node alone
+        fair, fitting = (free.num_free - num_lines) // (4 * num_lines), free.largest_free
+        size = 1 + min(self.reserve, fair, fitting // num_lines - 1)
+        if size <= 1:
+            slots = [np.arange(b, e, dtype=np.int64) for b, e in free.alloc(num_lines)]
+            begin, size = np.concatenate(slots), 1
+        else:
+            (line,) = free.alloc(num_lines * size)
+            begin = np.arange(line.begin, line.end, size, dtype=np.int64)
+        return np.stack([begin, begin + size], axis=1)
+
+    def lay(self, node: Node, line: Extent) -> None:
+        """Give a node without a reservation the first slot of a claimed line, and reserve the rest.
+
+        The line may be one slot long.
+        """
+        assert not node.reserved, f"{node} has room of its own"
+        owned, spare = cut([line], 1)
         node.extents = join(node.extents, owned)
         self.set_reservation(node, spare)
 

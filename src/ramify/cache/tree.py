@@ -17,7 +17,7 @@ from ramify.cache.integrity import check_tree
 from ramify.cache.node import Cursor, Node
 from ramify.cache.pool import NodePool
 from ramify.cache.radix import deduplicate, match_coming, match_computed, publish
-from ramify.cache.slots import cut
+from ramify.cache.slots import Extent, cut
 from ramify.core.errors import InputError, expected_got
 
 
@@ -160,7 +160,7 @@ class TokenTree:
         if not tokens:
             return
         node = cursor.node
-        if self._grows_in_place(node):
+        if node.is_tip:
             node.tokens += tokens
             return
         child = Node(tokens, node.end, self._clock)
@@ -222,10 +222,29 @@ class TokenTree:
     def room_ahead(self, cursor: Cursor) -> int:
         """Slots reserved right behind the last slot of a path that grows in place; else 0."""
         node = cursor.node
-        if not self._grows_in_place(node) or not (node.extents and node.reserved):
+        if not node.is_tip or not (node.extents and node.reserved):
             return 0
         begin, end = node.reserved[0]
         return end - begin if begin == node.extents[-1].end else 0
+
+    def claim_lines(self, num_lines: int) -> npt.NDArray[np.int64]:
+        """[num_lines, 2] int64 begin and end: lines of slots that nobody owns until `lay`.
+
+        All are of one length: a slot, and room ahead while slots are plentiful. They are free slots
+        only: nothing is evicted, and no reservation taken back.
+
+        Raises:
+            OutOfSlots: fewer slots are free than lines are asked for; nothing was taken.
+        """
+        return self.pool.claim_lines(num_lines)
+
+    def return_lines(self, lines: npt.NDArray[np.int64]) -> None:
+        """Free lines that were claimed and not laid."""
+        self.pool.allocator.free(Extent(begin, end) for begin, end in lines.tolist())
+
+    def lay(self, node: Node, line: Extent) -> None:
+        """Make a claimed line the next slot of a node that has no room, and its room ahead."""
+        self.pool.lay(node, line)
 
     def make_room_ahead(self, cursor: Cursor, num_slots: int) -> None:
         """Move a path's uncomputed tokens to where `num_slots` slots follow in a row, if need be.
@@ -233,7 +252,7 @@ class TokenTree:
         Many branches that grow together then run out of room together. Where no such line is free
         all stays as it is.
         """
-        if self._grows_in_place(cursor.node) and self.room_ahead(cursor) < num_slots // 2:
+        if cursor.node.is_tip and self.room_ahead(cursor) < num_slots // 2:
             self.pool.renew_line(cursor.node, num_slots)
 
     def mark_computed(self, node: Node, end: int) -> None:
@@ -347,10 +366,6 @@ class TokenTree:
         assert cursor.is_open and cursor in self.cursors, (
             f"{cursor} is not an open path of this tree"
         )
-
-    def _grows_in_place(self, node: Node) -> bool:
-        """Whether one path alone uses a node, and nothing hangs below."""
-        return node.ref == 1 and not (node.children or node.published or node is self.root)
 
     def _enter(self, node: Node) -> Cursor:
         """Register a new path that ends at `node`."""
