@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from ramify.cache.integrity import check_tree
 from ramify.cache.node import Cursor, Node
 from ramify.cache.pool import NodePool
 from ramify.cache.radix import deduplicate, match_coming, match_computed, publish
-from ramify.cache.slots import Extent, cut
+from ramify.cache.slots import Extent, cut, join
 from ramify.core.errors import InputError, expected_got
 
 
@@ -86,7 +87,7 @@ class TokenTree:
         node, offset = match_computed(self.root, tokens) if reuse else (self.root, 0)
         if offset < len(node.tokens):
             node = self.pool.split(node, offset)
-        cursor = self._enter(node)
+        (cursor,) = self._enter([node])
         cursor.matched = cursor.length
         self.append(cursor, tokens[cursor.matched :])
         return cursor
@@ -145,9 +146,19 @@ class TokenTree:
             node = node.parent
         if at < node.end:
             node = self.pool.split(node, at - node.start)
-        twin = self._enter(node)
+        (twin,) = self._enter([node])
         twin.matched = min(cursor.matched, at)
         return twin
+
+    def fork_all(self, cursors: Iterable[Cursor]) -> list[Cursor]:
+        """What `fork` of each of these paths makes, a path as often as it is named."""
+        cursors = list(cursors)
+        for cursor in cursors:
+            self._check_open(cursor)
+        twins = self._enter([cursor.node for cursor in cursors])
+        for twin, cursor in zip(twins, cursors, strict=True):
+            twin.matched = cursor.matched
+        return twins
 
     def append(self, cursor: Cursor, token_ids: Iterable[int]) -> None:
         """Grow the path by tokens that are yet to be computed.
@@ -350,10 +361,19 @@ class TokenTree:
             self._check_open(cursor)
             if cursor.pins:
                 raise InputError(expected_got("cursor.pins", "0; unpin it first", cursor.pins))
-        survivors: dict[Node, None] = {}
-        for cursor in sorted(doomed, key=lambda c: c.length, reverse=True):
+        for cursor in doomed:
             cursor.is_open = False
-            survivors.setdefault(self._free_unpublished(cursor))
+        freed: list[Extent] = []
+        survivors = {cursor.node: None for cursor in doomed}  # the lowest of each path
+        for node in self._leave(doomed):
+            if node.ref == 0 and not node.published:
+                del survivors[node]
+                assert node.parent is not None, "the hidden root is on no path"
+                survivors.setdefault(node.parent)
+                freed += self.pool.take_off(node)
+            elif node.ref == 0:
+                self.pool.retire(node)
+        self.pool.allocator.free(join([], sorted(freed)))
         for node in survivors:
             self._merge_down(node)
         return self.num_free - before
@@ -367,34 +387,31 @@ class TokenTree:
             f"{cursor} is not an open path of this tree"
         )
 
-    def _enter(self, node: Node) -> Cursor:
-        """Register a new path that ends at `node`."""
-        self._clock += 1
-        cursor = Cursor(node)
-        self.cursors[cursor] = None
-        node.cursors[cursor] = None
-        above = node
-        while above.parent is not None:
-            if above.ref == 0:
-                self.pool.revive(above)
-            above.ref += 1
-            above.last_used = self._clock
-            above = above.parent
-        return cursor
-
-    def _leave(self, cursor: Cursor) -> list[Node]:
-        """Unregister a path; returns its nodes, leaf first, for the caller to keep or free."""
-        self._clock += 1
-        del self.cursors[cursor]
-        del cursor.node.cursors[cursor]
-        nodes = []
-        node = cursor.node
-        while node.parent is not None:
-            node.ref -= 1
+    def _enter(self, ends: Sequence[Node]) -> list[Cursor]:
+        """Register new paths that end at these nodes."""
+        self._clock += len(ends)
+        cursors = [Cursor(node) for node in ends]
+        for cursor in cursors:
+            self.cursors[cursor] = None
+            cursor.node.cursors[cursor] = None
+        for node, num_paths in _paths_through(ends):
+            if node.ref == 0:
+                self.pool.revive(node)
+            node.ref += num_paths
             node.last_used = self._clock
-            nodes.append(node)
-            node = node.parent
-        return nodes
+        return cursors
+
+    def _leave(self, cursors: Sequence[Cursor]) -> list[Node]:
+        """Unregister paths; returns their nodes, leaves first, for the caller to keep or free."""
+        self._clock += len(cursors)
+        for cursor in cursors:
+            del self.cursors[cursor]
+            del cursor.node.cursors[cursor]
+        passed = _paths_through([cursor.node for cursor in cursors])
+        for node, num_paths in passed:
+            node.ref -= num_paths
+            node.last_used = self._clock
+        return [node for node, _ in passed]
 
     def _move(self, cursor: Cursor, node: Node) -> None:
         """Let a path end at another node; reference counts are the caller's."""
@@ -402,24 +419,10 @@ class TokenTree:
         node.cursors[cursor] = None
         cursor.node = node
 
-    def _free_unpublished(self, cursor: Cursor) -> Node:
-        """End a path without keeping it; returns the lowest node of it that survives."""
-        survivor = self.root
-        for node in self._leave(cursor):
-            if node.ref == 0 and not node.published:
-                self.pool.remove(node)
-                continue
-            if survivor is self.root:
-                survivor = node
-            if node.ref:  # as have all above
-                break
-            self.pool.retire(node)
-        return survivor
-
     def _retire_path(self, cursor: Cursor) -> int:
         """End a path and keep what is computed of it as prefix cache; returns the slots freed."""
         before = self.num_free
-        nodes = self._leave(cursor)
+        nodes = self._leave([cursor])
         while nodes and nodes[0].ref == 0 and not nodes[0].is_computed:
             node = nodes[0]
             if node.num_computed:
@@ -442,3 +445,22 @@ class TokenTree:
         """Fuse a node with its only child, and again, as long as that is metadata only."""
         while node.can_absorb_child():
             self.pool.absorb_child(node)
+
+
+def _paths_through(ends: Iterable[Node]) -> list[tuple[Node, int]]:
+    """Nodes above these ends and the ends through each, children first; the hidden root is none."""
+    count: dict[Node, int] = {}
+    for end in ends:
+        node = end
+        while node.parent is not None and node not in count:
+            count[node] = 0
+            node = node.parent
+        if end.parent is not None:
+            count[end] += 1
+    # children start after their parents
+    nodes = sorted(count, key=attrgetter("start"), reverse=True)
+    for node in nodes:
+        assert node.parent is not None
+        if node.parent in count:
+            count[node.parent] += count[node]
+    return [(node, count[node]) for node in nodes]

@@ -110,7 +110,10 @@ def edit(live: LiveTrees, beams: Beams) -> None:
     kept = {node: tip for node, tip in tip_of.items() if node in action.held or node == front.start}
     request.cursors.update(kept)
     free = {node: tip for node, tip in tip_of.items() if node not in kept}
-    grown = [free.pop(node) if node in free else cache.fork(tip_of[node]) for node in action.nodes]
+    taken = [free.pop(node, None) for node in action.nodes]
+    forks = [node for node, tip in zip(action.nodes, taken, strict=True) if tip is None]
+    twins = iter(cache.fork_all(tip_of[node] for node in forks))
+    grown = [next(twins) if tip is None else tip for tip in taken]
     let_go = [node for node in front.held if node not in action.held and node != front.start]
     for task in request.tasks.values():
         if live.start_node(task) in let_go:

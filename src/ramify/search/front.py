@@ -66,8 +66,10 @@ class Front:
 
     def _leads_on(self, node: int) -> bool:
         """Whether a child lives; children that the controller appended count too."""
-        tree = self._tree
-        return any(tree[child].state is not NodeState.PRUNED for child in tree[node].children)
+        tree, children = self._tree, self._tree[node].children
+        return bool(children) and any(
+            tree[child].state is not NodeState.PRUNED for child in children
+        )
 
     def _prune(self, node: int) -> None:
         """Prune a node, and every ancestor that only led to it."""
