@@ -1,6 +1,7 @@
 """The KV cache as one token tree: extents of slots, live branches and the prefix cache together."""
 
 from ramify.cache.node import Cursor, Node
+from ramify.cache.pool import Lines
 from ramify.cache.slots import Extent, SlotAllocator
 from ramify.cache.snapshot import build_forest
 from ramify.cache.tips import Tips, tips_of
@@ -9,6 +10,7 @@ from ramify.cache.tree import TokenTree
 __all__ = [
     "Cursor",
     "Extent",
+    "Lines",
     "Node",
     "SlotAllocator",
     "Tips",

@@ -6,6 +6,8 @@ reservations are taken back first, then the prefix cache is evicted, least recen
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,17 @@ from ramify.cache.lru import EvictionQueue
 from ramify.cache.node import Node
 from ramify.cache.slots import Extent, SlotAllocator, cut, join, num_slots_in
 from ramify.core.errors import InputError, OutOfSlots, expected_got
+
+
+class Lines(NamedTuple):
+    """Ranges of slots of one length that were claimed: [begin[i], begin[i] + size)."""
+
+    begin: npt.NDArray[np.int64]  # [L]
+    size: int  # slots of each
+
+    def extents(self) -> list[Extent]:
+        """The same as extents."""
+        return [Extent(begin, begin + self.size) for begin in self.begin.tolist()]
 
 
 class NodePool:
@@ -92,21 +105,19 @@ class NodePool:
         node.extents = join(node.extents, owned)
         self.set_reservation(node, spare)
 
-    def claim_lines(self, num_lines: int) -> npt.NDArray[np.int64]:
-        """[num_lines, 2] int64; see TokenTree.claim_lines."""
-        if not num_lines:
-            return np.empty((0, 2), dtype=np.int64)
+    def claim_lines(self, num_lines: int) -> Lines:
+        """See TokenTree.claim_lines."""
         free = self.allocator
         # of one extent, and no more than a quarter of what stays free, as for a node alone
-        fair, fitting = (free.num_free - num_lines) // (4 * num_lines), free.largest_free
-        size = 1 + min(self.reserve, fair, fitting // num_lines - 1)
-        if size <= 1:
-            slots = [np.arange(b, e, dtype=np.int64) for b, e in free.alloc(num_lines)]
-            begin, size = np.concatenate(slots), 1
+        fair, fitting = (free.num_free - num_lines) // 4, free.largest_free
+        size = 1 + min(self.reserve, fair // max(num_lines, 1), fitting // max(num_lines, 1) - 1)
+        if size > 1:
+            extents = free.alloc(num_lines * size)
+            assert len(extents) <= 1, "one extent holds all lines"
         else:
-            (line,) = free.alloc(num_lines * size)
-            begin = np.arange(line.begin, line.end, size, dtype=np.int64)
-        return np.stack([begin, begin + size], axis=1)
+            extents, size = free.alloc(num_lines), 1
+        begins = [np.arange(begin, end, size, dtype=np.int64) for begin, end in extents]
+        return Lines(np.concatenate([np.empty(0, dtype=np.int64), *begins]), size)
 
     def lay(self, node: Node, line: Extent) -> None:
         """Give a node without a reservation the first slot of a claimed line, and reserve the rest.

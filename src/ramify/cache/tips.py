@@ -75,10 +75,23 @@ class Tips:
 
 
 @njit
-def _grow(nodes, runs, rows, out_nodes, out_runs, query_node):  # type: ignore[no-untyped-def]
-    """Fill a forest's arrays as `build_forest` does: path by path, so that bits are the same.
+def _grow(
+    nodes: tuple[npt.NDArray[np.int32], IntArray, IntArray],
+    runs: tuple[IntArray, IntArray],
+    rows: tuple[IntArray, IntArray, BoolArray],
+    out_nodes: IntArray,
+    out_runs: IntArray,
+    query_node: IntArray,
+) -> tuple[int, int]:
+    """Fill a forest's arrays path by path, as `build_forest` does, so that bits are the same.
 
-    Returns its nodes and runs.
+    Args:
+        nodes: parent, length and run_indptr of the forest before.
+        runs: their begin and length.
+        rows: tip, slot and whether it grows in place, of each new token.
+        out_nodes, out_runs: the same of the new forest.
+    Returns:
+        its nodes and runs.
     """
     parent, length, run_indptr = nodes
     run_begin, run_len = runs

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ramify.cache.integrity import check_tree
 from ramify.cache.node import Cursor, Node
-from ramify.cache.pool import NodePool
+from ramify.cache.pool import Lines, NodePool
 from ramify.cache.radix import deduplicate, match_coming, match_computed, publish
 from ramify.cache.slots import Extent, cut, join
 from ramify.core.errors import InputError, expected_got
@@ -238,20 +238,19 @@ class TokenTree:
         begin, end = node.reserved[0]
         return end - begin if begin == node.extents[-1].end else 0
 
-    def claim_lines(self, num_lines: int) -> npt.NDArray[np.int64]:
-        """[num_lines, 2] int64 begin and end: lines of slots that nobody owns until `lay`.
+    def claim_lines(self, num_lines: int) -> Lines:
+        """Lines of slots that nobody owns until `lay`: a slot each, and room ahead in plenty.
 
-        All are of one length: a slot, and room ahead while slots are plentiful. They are free slots
-        only: nothing is evicted, and no reservation taken back.
+        They are free slots only: nothing is evicted, and no reservation taken back.
 
         Raises:
             OutOfSlots: fewer slots are free than lines are asked for; nothing was taken.
         """
         return self.pool.claim_lines(num_lines)
 
-    def return_lines(self, lines: npt.NDArray[np.int64]) -> None:
+    def return_lines(self, lines: Lines) -> None:
         """Free lines that were claimed and not laid."""
-        self.pool.allocator.free(Extent(begin, end) for begin, end in lines.tolist())
+        self.pool.allocator.free(lines.extents())
 
     def lay(self, node: Node, line: Extent) -> None:
         """Make a claimed line the next slot of a node that has no room, and its room ahead."""

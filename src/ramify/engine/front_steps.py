@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ramify.cache import Extent, Tips, tips_of
+from ramify.cache import Lines, Tips, tips_of
 from ramify.engine import beams
 from ramify.engine.batch import StepBatch
 from ramify.engine.charge import charge_rows
@@ -38,12 +38,12 @@ class _Prepared(NamedTuple):
 
 
 class FrontStep(NamedTuple):
-    """A step that is ready to run; `lines` is [L, 2], of rows whose slot was not reserved."""
+    """A step that is ready to run."""
 
     fronts: list[Beams]
     batch: StepBatch  # the rows of the fronts, one after another
-    lacks_slot: npt.NDArray[np.bool_]  # [n]
-    lines: IntArray
+    lacks_slot: npt.NDArray[np.bool_]  # [n] rows whose slot was not reserved
+    lines: Lines  # theirs
 
 
 class FrontSteps:
@@ -83,7 +83,7 @@ class FrontSteps:
         lacks_slot = tips.lacks_slot(branch)
         lines = cache.claim_lines(int(lacks_slot.sum()))
         slots = tips.next_slot[branch]
-        slots[lacks_slot] = lines[:, 0]
+        slots[lacks_slot] = lines.begin
         tokens = [token for front in prepared.fronts for token in beams.action_of(front).tokens]
         batch = StepBatch(
             token_ids=np.array(tokens, dtype=np.int64),
@@ -133,10 +133,10 @@ class FrontSteps:
         for front in fronts:
             beams.edit(self._live, front)
         nodes = [tip.node for front in fronts for tip in front.tips]
-        lines = iter(step.lines.tolist())
+        lines = iter(step.lines.extents())
         for node, lacks_slot in zip(nodes, step.lacks_slot.tolist(), strict=True):
             if lacks_slot:
-                cache.lay(node, Extent(*next(lines)))
+                cache.lay(node, next(lines))
             else:
                 cache.reserve_slots(node, len(node.tokens))
             cache.mark_computed(node, len(node.tokens))
@@ -152,5 +152,5 @@ def _chosen(fronts: Sequence[Beams]) -> tuple[IntArray, npt.NDArray[np.bool_]]:
         action, nodes = beams.action_of(front), front.front.nodes
         place = dict(zip(nodes, range(len(kept), len(kept) + len(nodes)), strict=True))
         branches += [place[node] for node in action.nodes]
-        kept += [node in action.held for node in nodes]
+        kept += [node in action.held for node in nodes] if action.held else [False] * len(nodes)
     return np.array(branches, dtype=np.int64), np.array(kept, dtype=np.bool_)
