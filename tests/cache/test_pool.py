@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ramify.cache import Extent
@@ -206,9 +207,7 @@ def test_lines_are_equal_and_claimed_until_they_are_laid_or_returned(make_tree):
     before = tree.num_free
     lines = tree.claim_lines(2)
     assert lines.size == 1 + 8 and len(lines.begin) == 2 and tree.num_free == before - 2 * 9
-    for tip, line in zip(tips[1:], lines.extents(), strict=True):
-        tree.lay(tip.node, line)
-        tree.mark_computed(tip.node, 1)
+    tree.lay(tips[1:], np.array([True, True]), lines)
     assert [tree.slots(tip)[-1] for tip in tips[1:]] == lines.begin.tolist()
     assert num_slots_in(tips[1].node.reserved) == 8
     tree.check_integrity()

@@ -44,12 +44,8 @@ def step(
     slots = front.next_slot[branch]
     slots[lacks] = lines.begin
     forest = front.grown(branch, slots, kept)
-    grown, left = grow(tree, tips, branch, kept, token), iter(lines.extents())
-    for tip, is_lacking in zip(grown, lacks.tolist(), strict=True):
-        if is_lacking:
-            tree.lay(tip.node, next(left))
-        tree.reserve_slots(tip.node, len(tip.node.tokens))
-        tree.mark_computed(tip.node, len(tip.node.tokens))
+    grown = grow(tree, tips, branch, kept, token)
+    tree.lay(grown, lacks, lines)
     assert [tree.slot_of(tip.node, tip.offset - 1) for tip in grown] == slots.tolist()
     forest.validate()
     assert_same(forest, build_forest([(tip.node, tip.offset) for tip in grown]))

@@ -252,9 +252,25 @@ class TokenTree:
         """Free lines that were claimed and not laid."""
         self.pool.allocator.free(lines.extents())
 
-    def lay(self, node: Node, line: Extent) -> None:
-        """Make a claimed line the next slot of a node that has no room, and its room ahead."""
-        self.pool.lay(node, line)
+    def lay(
+        self, cursors: Iterable[Cursor], lacks_slot: npt.NDArray[np.bool_], lines: Lines
+    ) -> None:
+        """Give the last token of each path its slot and note it as computed; the rest is already.
+
+        Args:
+            lacks_slot: [n] paths whose slot is the begin of a claimed line, in this order, and
+                whose room ahead is the rest of it. The others take the first slot reserved for
+                them, as `reserve_slots` does.
+        """
+        extents = iter(lines.extents())
+        for cursor, is_lacking in zip(cursors, lacks_slot.tolist(), strict=True):
+            node, num_tokens = cursor.node, len(cursor.node.tokens)
+            assert node.num_computed == num_tokens - 1, f"{node} has not one token to compute"
+            if is_lacking:
+                self.pool.lay(node, next(extents))
+            else:
+                self.pool.ensure(node, num_tokens)
+            node.num_computed = num_tokens
 
     def make_room_ahead(self, cursor: Cursor, num_slots: int) -> None:
         """Move a path's uncomputed tokens to where `num_slots` slots follow in a row, if need be.

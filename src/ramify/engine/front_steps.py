@@ -132,14 +132,8 @@ class FrontSteps:
         cache, fronts = self._live.cache, step.fronts
         for front in fronts:
             beams.edit(self._live, front)
-        nodes = [tip.node for front in fronts for tip in front.tips]
-        lines = iter(step.lines.extents())
-        for node, lacks_slot in zip(nodes, step.lacks_slot.tolist(), strict=True):
-            if lacks_slot:
-                cache.lay(node, next(lines))
-            else:
-                cache.reserve_slots(node, len(node.tokens))
-            cache.mark_computed(node, len(node.tokens))
+        tips = [tip for front in fronts for tip in front.tips]
+        cache.lay(tips, step.lacks_slot, step.lines)
         for front in fronts:
             beams.write(self._live, front)
 
