@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from ramify import LLM, BeamSearchParams, SamplingParams
 from ramify.core.outputs import Usage
 from ramify.engine.front_steps import FrontSteps
 from ramify.engine.request import Request
-from ramify.search import Action, BeamSearch, Event, Mark, TreeView
+from ramify.search import Action, BeamSearch, Event, Mark, Prune, Ranked, Select, TreeView
 from ramify.search.sample import Sample
 from ramify.testing.models import save_tiny_llama
 
@@ -166,6 +167,50 @@ def test_actions_behind_a_selection_find_its_paths(model: Path, taken: list[int]
     assert request.finish is not None
     ends = [request.tree.completion_ids(node) for node in request.finish.outputs]
     assert ends == [beam.token_ids for beam in plain.outputs]
+
+
+class Pruning:
+    """Beam search that holds a beam nobody goes on from, and prunes it a step later."""
+
+    def __init__(self, params: BeamSearchParams) -> None:
+        self._search = BeamSearch(params, [EOS])
+        self._held: int | None = None
+        self.num_pruned = 0
+
+    def advance(self, tree: TreeView, events: Sequence[Event]) -> Sequence[Action]:
+        actions = list(self._search.advance(tree, events))
+        before, self._held = self._held, None
+        for event in events:
+            select = actions[0]
+            if isinstance(event, Ranked) and isinstance(select, Select) and select.nodes:
+                dead = set(event.nodes) - set(select.nodes)
+                self._held = min(dead, default=None)
+                actions[0] = replace(select, held=dead & {self._held})
+        self.num_pruned += before is not None
+        return actions if before is None else [Prune(node=before), *actions]
+
+
+def test_what_was_held_may_be_pruned(model: Path, taken: list[int]) -> None:
+    params = SEARCHES["fixed length"]
+    llm, search = open_llm(model, run_ahead=True), Pruning(params)
+    request = llm.engine.submit(search, PROMPTS[0])
+    finish(llm, [request])
+    assert search.num_pruned > 5 and taken
+    (plain,) = open_llm(model, run_ahead=False).beam_search([PROMPTS[0]], params)
+    assert request.error is None and request.finish is not None
+    ends = [request.tree.completion_ids(node) for node in request.finish.outputs]
+    assert ends == [beam.token_ids for beam in plain.outputs]
+
+
+def test_an_abort_right_behind_the_first_selection(model: Path) -> None:
+    llm = open_llm(model, run_ahead=True)
+    (request,) = submit(llm, SEARCHES["fixed length"], PROMPTS[:1])
+    while request.beams is None:
+        llm.engine.step()
+    llm.engine.abort(request)
+    llm.engine.settle()
+    assert request.error is not None and not llm.engine.cache.cursors
+    llm.engine.cache.check_integrity()
 
 
 def test_a_step_that_fails_leaves_no_slot_behind(

@@ -114,7 +114,9 @@ def edit(live: LiveTrees, beams: Beams) -> None:
     forks = [node for node, tip in zip(action.nodes, taken, strict=True) if tip is None]
     twins = iter(cache.fork_all(tip_of[node] for node in forks))
     grown = [next(twins) if tip is None else tip for tip in taken]
-    let_go = [node for node in front.held if node not in action.held and node != front.start]
+    # what the controller itself has pruned since it was held is gone already
+    held = [node for node in front.held if node in request.cursors and node != front.start]
+    let_go = [node for node in held if node not in action.held]
     for task in request.tasks.values():
         if live.start_node(task) in let_go:
             live.open(task)

@@ -175,7 +175,6 @@ class Engine:
         """A step of the engine's own model."""
         if self._go_on(is_watched=is_watched) or self._step_fronts():
             return True
-        beams.settle(self.live)
         self._receive()
         self.live.pins.expire()
         if not self.live.tasks:
@@ -233,7 +232,8 @@ class Engine:
 
     # ── receive ──────────────────────────────────────────────────────────────────────────────────
     def _receive(self) -> None:
-        """Run what other callers have put into the inbox."""
+        """Run what other callers have put into the inbox, with all paths as they were selected."""
+        beams.settle(self.live)
         while not self._inbox.empty():
             self._inbox.get()()
 

@@ -67,7 +67,7 @@ class FrontSteps:
         if tips is None:
             return
         positions = np.array([tip.length for tip in paths], dtype=np.int64)
-        cache.evict(2 * len(paths) - cache.num_free)  # the next step may need as many lines
+        cache.evict(len(paths) - cache.num_free)  # the next step may need as many lines
         self._prepared = _Prepared(fronts, tips, positions, cache.clock)
 
     # ── before a launch: what the device waits for ───────────────────────────────────────────────
@@ -78,7 +78,7 @@ class FrontSteps:
             return None
         branch, is_kept = _chosen(prepared.fronts)
         cache, tips = self._live.cache, prepared.tips
-        if len(branch) > len(is_kept) or cache.num_free < 2 * len(branch):
+        if len(branch) > len(is_kept) or cache.num_free < len(branch):
             return None
         lacks_slot = tips.lacks_slot(branch)
         lines = cache.claim_lines(int(lacks_slot.sum()))
