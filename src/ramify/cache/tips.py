@@ -34,11 +34,7 @@ class Tips:
         A branch's first token gets the slot reserved for it, as the first child of a node takes
         over its reservation.
         """
-        first = np.empty(len(self.next_slot), dtype=np.int64)
-        first[branch[::-1]] = np.arange(len(branch) - 1, -1, -1)  # the last write stays
-        is_first = first[branch] == np.arange(len(branch))
-        lacks: BoolArray = ~(is_first & (self.next_slot[branch] >= 0))
-        return lacks
+        return _lacks_slot(branch, self.next_slot)
 
     def grown(self, branch: IntArray, slots: IntArray, is_kept: BoolArray) -> Forest:
         """The forest whose row i is a new token behind a branch.
@@ -49,7 +45,6 @@ class Tips:
             is_kept: [B] branches whose node stays as it is for others to grow from.
         """
         forest = self.forest
-        is_alone = np.bincount(branch, minlength=len(is_kept)) == 1
         most_nodes, most_runs = forest.num_nodes + len(branch), len(forest.run_begin) + len(branch)
         nodes = np.empty((3, most_nodes + 1), dtype=np.int64)
         runs = np.empty((2, most_runs), dtype=np.int64)
@@ -57,7 +52,8 @@ class Tips:
         num_nodes, num_runs = _grow(
             (forest.parent, forest.length, forest.run_indptr),
             (forest.run_begin, forest.run_len),
-            (forest.query_node[branch], slots, (is_alone & ~is_kept)[branch]),
+            (forest.query_node, is_kept),
+            (branch, slots),
             nodes,
             runs,
             query_node,
@@ -75,10 +71,21 @@ class Tips:
 
 
 @njit
+def _lacks_slot(branch: IntArray, next_slot: IntArray) -> BoolArray:
+    is_taken = next_slot < 0
+    lacks = np.empty(len(branch), dtype=np.bool_)
+    for i in range(len(branch)):
+        lacks[i] = is_taken[branch[i]]
+        is_taken[branch[i]] = True
+    return lacks
+
+
+@njit
 def _grow(
     nodes: tuple[npt.NDArray[np.int32], IntArray, IntArray],
     runs: tuple[IntArray, IntArray],
-    rows: tuple[IntArray, IntArray, BoolArray],
+    tips: tuple[IntArray, BoolArray],
+    rows: tuple[IntArray, IntArray],
     out_nodes: IntArray,
     out_runs: IntArray,
     query_node: IntArray,
@@ -87,21 +94,27 @@ def _grow(
 
     Args:
         nodes: parent, length and run_indptr of the forest before.
-        runs: their begin and length.
-        rows: tip, slot and whether it grows in place, of each new token.
+        runs: begin and length of its runs.
+        tips: node of each branch, and whether it stays as it is.
+        rows: branch and slot of each new token.
         out_nodes, out_runs: the same of the new forest.
     Returns:
         its nodes and runs.
     """
     parent, length, run_indptr = nodes
     run_begin, run_len = runs
-    tip, slot, in_place = rows
+    tip, is_kept = tips
+    branch, slot = rows
+    num_rows_of = np.zeros(len(tip), dtype=np.int64)
+    for row in range(len(branch)):
+        num_rows_of[branch[row]] += 1
     index = np.full(len(parent), -1)
     fresh = np.empty(len(parent), dtype=np.int64)
     num_nodes = num_runs = 0
     out_nodes[2, 0] = 0
-    for row in range(len(tip)):
-        count, node = 0, tip[row]
+    for row in range(len(branch)):
+        count, node = 0, tip[branch[row]]
+        in_place = num_rows_of[branch[row]] == 1 and not is_kept[branch[row]]
         while node >= 0 and index[node] < 0:
             fresh[count] = node
             count += 1
@@ -116,13 +129,13 @@ def _grow(
             above = index[node] = num_nodes
             num_nodes += 1
             out_nodes[2, num_nodes] = num_runs
-        if not in_place[row]:
+        if not in_place:
             out_nodes[0, num_nodes], out_nodes[1, num_nodes] = above, 0
             num_nodes += 1
         # the row's node is the last one, and its last run the last
         out_nodes[1, num_nodes - 1] += 1
         last = num_runs - 1
-        if in_place[row] and out_runs[0, last] + out_runs[1, last] == slot[row]:
+        if in_place and out_runs[0, last] + out_runs[1, last] == slot[row]:
             out_runs[1, last] += 1
         else:
             out_runs[0, num_runs], out_runs[1, num_runs] = slot[row], 1
