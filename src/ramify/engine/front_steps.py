@@ -12,6 +12,7 @@ A step of anything else, or of other fronts than before, takes the general path 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from ramify.cache import Lines, Tips, tips_of
 from ramify.engine import beams
 from ramify.engine.batch import StepBatch
+from ramify.engine.best import QueuedBest
 from ramify.engine.charge import charge_rows
 from ramify.engine.live import LiveTrees
 from ramify.engine.parallel import AnyExecutor
@@ -103,29 +105,25 @@ class FrontSteps:
     # ── the step ─────────────────────────────────────────────────────────────────────────────────
     def run(self, step: FrontStep) -> set[Request]:
         """Run a step and rank its rows; returns the requests, each with a `Ranked`."""
-        live, executor, fronts = self._live, self._executor, step.fronts
+        fronts, rows = step.fronts, _rows_of(step.fronts)
         try:
-            logits = executor.run(step.batch)
+            queued = self._launch(step, rows)
         except BaseException:
-            live.cache.return_lines(step.lines)
+            self._live.cache.return_lines(step.lines)
             raise
-        ends = np.cumsum([len(beams.action_of(front).nodes) for front in fronts]).tolist()
-        rows = [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
-        # all that the device is to do comes before what the host writes down meanwhile
-        queued = [
-            beams.queue_best(live, front, logits[part])
-            for front, part in zip(fronts, rows, strict=True)
-        ]
         self._write(step)
-        token_bytes, method = executor.kv_bytes_per_token, executor.method_in_use
-        for front, part in zip(fronts, rows, strict=True):
-            usage, forest = front.request.usage, step.batch.forest
-            charge_rows(usage, forest, part, token_bytes=token_bytes, method=method)
+        self._charge(step, rows)
         self.prepare(fronts)
         for front, ranking in zip(fronts, queued, strict=True):
             beams.take_best(front, ranking)
-            beams.answer(live, front)
+            beams.answer(self._live, front)
         return {front.request for front in fronts}
+
+    def _launch(self, step: FrontStep, rows: Sequence[slice]) -> list[QueuedBest]:
+        """Queue all that the device is to do, before the host writes down what it does."""
+        logits = self._executor.run(step.batch)
+        parts = zip(step.fronts, rows, strict=True)
+        return [beams.queue_best(self._live, front, logits[part]) for front, part in parts]
 
     def _write(self, step: FrontStep) -> None:
         """Edit the trees as the step has it, its tokens computed."""
@@ -136,6 +134,18 @@ class FrontSteps:
         cache.lay(tips, step.lacks_slot, step.lines)
         for front in fronts:
             beams.write(self._live, front)
+
+    def _charge(self, step: FrontStep, rows: Sequence[slice]) -> None:
+        forest, executor = step.batch.forest, self._executor
+        token_bytes, method = executor.kv_bytes_per_token, executor.method_in_use
+        for front, part in zip(step.fronts, rows, strict=True):
+            charge_rows(front.request.usage, forest, part, token_bytes=token_bytes, method=method)
+
+
+def _rows_of(fronts: Sequence[Beams]) -> list[slice]:
+    """The rows of each front in a step of all."""
+    ends = np.cumsum([len(beams.action_of(front).nodes) for front in fronts]).tolist()
+    return [slice(begin, end) for begin, end in pairwise([0, *ends])]
 
 
 def _chosen(fronts: Sequence[Beams]) -> tuple[IntArray, npt.NDArray[np.bool_]]:
