@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ramify.cache import Extent
@@ -194,3 +195,38 @@ def test_branches_that_run_out_of_room_together_get_equal_lines(make_tree):
     tree.append(tree.fork(branches[0]), [9])
     tree.make_room_ahead(branches[0], 200)
     assert tree.room_ahead(branches[0]) == 0, "a node with a child does not grow in place"
+
+
+def test_lines_are_equal_and_claimed_until_they_are_laid_or_returned(make_tree):
+    tree = make_tree(100, reserve=8)
+    root = tree.opened([1, 2, 3])
+    tips = tree.fork_all([root] * 3)
+    for token, tip in enumerate(tips):
+        tree.append(tip, [token])
+    tree.compute(tips[0])  # takes over the room behind the root
+    before = tree.num_free
+    lines = tree.claim_lines(2)
+    assert lines.size == 1 + 8 and len(lines.begin) == 2 and tree.num_free == before - 2 * 9
+    tree.lay(tips[1:], np.array([True, True]), lines)
+    assert [tree.slots(tip)[-1] for tip in tips[1:]] == lines.begin.tolist()
+    assert num_slots_in(tips[1].node.reserved) == 8
+    tree.check_integrity()
+    tree.return_lines(tree.claim_lines(5))
+    tree.check_integrity()
+    assert tree.num_free == before - 2 * 9
+
+
+def test_lines_take_single_slots_where_no_more_is_free(make_tree):
+    """Two holes of three slots are all that is free."""
+    tree = make_tree(40, reserve=0)
+    holes = []
+    for token in range(10):
+        holes.append(tree.opened([token] * 3, reuse=False))
+        tree.opened([token], reuse=False)
+    tree.prune(holes[:2])
+    tree.pool.reserve = 64
+    lines = tree.claim_lines(6)
+    assert lines.size == 1 and lines.begin.tolist() == [0, 1, 2, 4, 5, 6]
+    with pytest.raises(OutOfSlots):
+        tree.claim_lines(1)
+    assert tree.claim_lines(0).extents() == []

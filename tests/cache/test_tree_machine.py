@@ -85,6 +85,16 @@ class TreeMachine(RuleBasedStateMachine):
         self.live[twin] = self.live[cursor][:at]
 
     @precondition(lambda self: self.live)
+    @rule(data=st.data(), count=st.integers(1, 4))
+    def fork_all(self, data: st.DataObject, count: int) -> None:
+        cursors = [self.pick(data) for _ in range(count)]
+        clock = self.tree.clock
+        for twin, cursor in zip(self.tree.fork_all(cursors), cursors, strict=True):
+            assert twin.matched == cursor.matched
+            self.live[twin] = list(self.live[cursor])
+        assert self.tree.clock > clock
+
+    @precondition(lambda self: self.live)
     @rule(data=st.data(), tokens=SHORT)
     def append(self, data: st.DataObject, tokens: list[int]) -> None:
         cursor = self.pick(data)
@@ -142,7 +152,7 @@ class TreeMachine(RuleBasedStateMachine):
     def try_tokens(self, data: st.DataObject, count: int) -> None:
         """A draft behind a path: some tokens hold, the slots of the others are free again."""
         cursor = self.pick(data)
-        if self.tree.pending(cursor) or not self.tree.may_lend(cursor):
+        if self.tree.pending(cursor) or not cursor.node.is_tip:
             return
         state = (self.tree.num_free, self.tree.num_reserved, self.tree.evictable)
         if count > self.tree.available:

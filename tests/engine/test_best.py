@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ramify.engine import best
-from ramify.engine.best import best_continuations, merge
+from ramify.engine.best import merge, queue_continuations
 from ramify.search.controller import Candidates
 
 
@@ -33,7 +33,7 @@ def test_equals_a_sort(rows: int, vocab: int, count: int, dtype: torch.dtype) ->
     generator = torch.Generator().manual_seed(rows)
     logits = torch.randn((rows, vocab), generator=generator).to(dtype)
     logprobs = -np.random.default_rng(0).random(rows)
-    found = best_continuations(logits, logprobs, count)
+    found = queue_continuations(logits, logprobs, count).wait()
     assert as_list(found) == sorted_out(logits, logprobs, count)
 
 
@@ -42,14 +42,14 @@ def test_equal_sums_go_by_branch_then_by_token() -> None:
     logits = torch.arange(5 * 900).reshape(5, 900).remainder(7).remainder(3).float()
     logits[3] = logits[1]
     for count in (1, 10, 700, 4500):
-        found = best_continuations(logits, np.zeros(5), count)
+        found = queue_continuations(logits, np.zeros(5), count).wait()
         assert as_list(found) == sorted_out(logits, np.zeros(5), count)
 
 
 def test_impossible_tokens_are_left_out() -> None:
     logits = torch.full((2, 600), -torch.inf)
     logits[0, 599], logits[1, 0], logits[1, 300] = 1.0, 2.0, 2.0
-    found = best_continuations(logits, np.array([-1.0, -2.0]), 8)
+    found = queue_continuations(logits, np.array([-1.0, -2.0]), 8).wait()
     assert [(b, t) for b, t, _ in as_list(found)] == [(0, 599), (1, 0), (1, 300)]
 
 
@@ -63,8 +63,8 @@ def test_masks_leave_tokens_out_and_probabilities_as_they_are(vocab: int) -> Non
     logprobs = -rng.random(5)
     every = sorted_out(logits, logprobs, logits.numel())
     wanted = [(b, t, s) for b, t, s in every if allowed[b, t]]
-    assert as_list(best_continuations(logits, logprobs, 12, masks)) == wanted[:12]
-    assert as_list(best_continuations(logits, logprobs, 5 * vocab, masks)) == wanted
+    assert as_list(queue_continuations(logits, logprobs, 12, masks).wait()) == wanted[:12]
+    assert as_list(queue_continuations(logits, logprobs, 5 * vocab, masks).wait()) == wanted
 
 
 def test_lists_of_parts_merge_to_the_whole() -> None:
@@ -72,7 +72,7 @@ def test_lists_of_parts_merge_to_the_whole() -> None:
     logprobs = np.array([0.0, -1.0, 0.0, -0.5, -1.0, 0.0])
     parts = []
     for begin, end in ((0, 1), (1, 4), (4, 6)):
-        part = best_continuations(logits[begin:end], logprobs[begin:end], 25)
+        part = queue_continuations(logits[begin:end], logprobs[begin:end], 25).wait()
         parts.append(part._replace(branch=part.branch + begin))
     assert as_list(merge(parts, 25)) == sorted_out(logits, logprobs, 25)
 
@@ -83,8 +83,8 @@ def test_a_gpu_ranks_as_the_cpu_does() -> None:
     logits = torch.randn(128, 128256).bfloat16()
     logits[5], logits[9] = logits[4], logits[2]
     logprobs = -np.random.default_rng(0).integers(0, 4, 128).astype(np.float64)
-    here = best_continuations(logits, logprobs, 256)
-    there = best_continuations(logits.cuda(), logprobs, 256)
+    here = queue_continuations(logits, logprobs, 256).wait()
+    there = queue_continuations(logits.cuda(), logprobs, 256).wait()
     np.testing.assert_allclose(there.logprob, here.logprob, rtol=1e-6)
     far = np.flatnonzero(np.diff(here.logprob) < -1e-5)[-1] + 1  # cut where no tie is
     places = (there.branch * logits.shape[1] + there.token)[:far]

@@ -1,8 +1,20 @@
 """The KV cache as one token tree: extents of slots, live branches and the prefix cache together."""
 
 from ramify.cache.node import Cursor, Node
+from ramify.cache.pool import Lines
 from ramify.cache.slots import Extent, SlotAllocator
 from ramify.cache.snapshot import build_forest
+from ramify.cache.tips import Tips, tips_of
 from ramify.cache.tree import TokenTree
 
-__all__ = ["Cursor", "Extent", "Node", "SlotAllocator", "TokenTree", "build_forest"]
+__all__ = [
+    "Cursor",
+    "Extent",
+    "Lines",
+    "Node",
+    "SlotAllocator",
+    "Tips",
+    "TokenTree",
+    "build_forest",
+    "tips_of",
+]

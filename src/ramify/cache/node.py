@@ -81,6 +81,11 @@ class Node:
         return self.num_computed == len(self.tokens)
 
     @property
+    def is_tip(self) -> bool:
+        """Whether one path alone uses the node, and nothing hangs below: it may grow in place."""
+        return self.ref == 1 and not (self.children or self.published) and self.parent is not None
+
+    @property
     def pins(self) -> int:
         """Number of pins held by the paths that end here."""
         return sum(cursor.pins for cursor in self.cursors)

@@ -8,11 +8,26 @@ least recently used leaf first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from ramify.cache.lru import EvictionQueue
 from ramify.cache.node import Node
 from ramify.cache.slots import Extent, SlotAllocator, cut, join, num_slots_in
 from ramify.core.errors import InputError, OutOfSlots, expected_got
+
+
+class Lines(NamedTuple):
+    """Ranges of slots of one length that were claimed: [begin[i], begin[i] + size)."""
+
+    begin: npt.NDArray[np.int64]  # [L]
+    size: int  # slots of each
+
+    def extents(self) -> list[Extent]:
+        """The same as extents."""
+        return [Extent(begin, begin + self.size) for begin in self.begin.tolist()]
 
 
 class NodePool:
@@ -128,6 +143,31 @@ class NodePool:
         # what lies behind the last slot comes first, so that the node goes on in one line
         self.set_reservation(node, join(join(rest, node.reserved), passed))
 
+    def claim_lines(self, num_lines: int) -> Lines:
+        """See TokenTree.claim_lines."""
+        free = self.allocator
+        # of one extent, and no more than a quarter of what stays free, as for a node alone
+        fair, fitting = (free.num_free - num_lines) // 4, free.largest_free
+        size = 1 + min(self.reserve, fair // max(num_lines, 1), fitting // max(num_lines, 1) - 1)
+        if size > 1:
+            extents = free.alloc(num_lines * size)
+            assert len(extents) <= 1, "one extent holds all lines"
+        else:
+            extents, size = free.alloc(num_lines), 1
+        begins = [np.arange(begin, end, size, dtype=np.int64) for begin, end in extents]
+        return Lines(np.concatenate([np.empty(0, dtype=np.int64), *begins]), size)
+
+    def lay(self, node: Node, line: Extent) -> None:
+        """Give a node without a reservation the first slot of a claimed line, and reserve the rest.
+
+        The line may be one slot long.
+        """
+        assert not node.reserved, f"{node} has room of its own"
+        begin, end = line
+        node.extents = join(node.extents, [Extent(begin, begin + 1)])
+        if end > begin + 1:
+            self.set_reservation(node, [Extent(begin + 1, end)])
+
     def hand_over(self, child: Node) -> None:
         """Move the parent's unused reservation to a child without slots: one contiguous line."""
         parent = child.parent
@@ -186,11 +226,21 @@ class NodePool:
 
     def remove(self, node: Node) -> None:
         """Free all that a childless node holds and take it off its parent."""
+        self.allocator.free(self.take_off(node))
+
+    def take_off(self, node: Node) -> list[Extent]:
+        """Take a childless node off its parent; returns the slots it held, for the caller to free.
+
+        Slots of many nodes are freed together in fewer steps: neighbours fuse beforehand.
+        """
         assert not node.children, "a node with children cannot be removed"
         assert node.parent is not None, "the node is not in the tree"
-        self.truncate(node, 0)
+        held = [*node.extents, *node.reserved]
+        self.set_reservation(node, [])
+        node.extents, node.num_computed = [], 0
         node.parent.detach(node)
         self.queue.forget(node)
+        return held
 
     def retire(self, node: Node) -> None:
         """Count a node as evictable: its last path ended, its content stays in the prefix cache."""
@@ -232,14 +282,18 @@ class NodePool:
         return num_slots
 
     def _use_next_reserved(self, node: Node) -> bool:
-        """Grow by the one slot reserved right behind the last, as decoding does step by step."""
-        if not node.extents or not node.reserved:
+        """Grow by one reserved slot in line with those before, as decoding does step by step."""
+        if not node.reserved:
             return False
         begin, end = node.reserved[0]
-        last = node.extents[-1]
-        if last.end != begin or end == begin + 1:
+        if end == begin + 1:
             return False
-        node.extents[-1] = Extent(last.begin, begin + 1)
+        if not node.extents:
+            node.extents = [Extent(begin, begin + 1)]
+        elif node.extents[-1].end == begin:
+            node.extents[-1] = Extent(node.extents[-1].begin, begin + 1)
+        else:
+            return False
         node.reserved[0] = Extent(begin + 1, end)
         self.num_reserved -= 1
         return True

@@ -44,7 +44,11 @@ def build_forest(
             needed[place] = length
     run_indptr, run_begin, run_len = [0], list[int](), list[int]()
     for node, length in zip(index, needed, strict=True):
-        _add_runs(node, length, run_begin, run_len)
+        if len(node.extents) == 1 and 0 < length <= node.extents[0].size:  # nearly always
+            run_begin.append(node.extents[0].begin)
+            run_len.append(length)
+        else:
+            _add_runs(node, length, run_begin, run_len)
         run_indptr.append(len(run_begin))
     return Forest(
         parent=np.array(parent, dtype=np.int32),

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 
 from ramify.cache.integrity import check_tree
 from ramify.cache.node import Cursor, Node
-from ramify.cache.pool import NodePool
+from ramify.cache.pool import Lines, NodePool
 from ramify.cache.radix import deduplicate, match_coming, match_computed, publish
-from ramify.cache.slots import cut
+from ramify.cache.slots import Extent, cut, join
 from ramify.core.errors import InputError, expected_got
 
 
@@ -86,7 +87,7 @@ class TokenTree:
         node, offset = match_computed(self.root, tokens) if reuse else (self.root, 0)
         if offset < len(node.tokens):
             node = self.pool.split(node, offset)
-        cursor = self._enter(node)
+        (cursor,) = self._enter([node])
         cursor.matched = cursor.length
         self.append(cursor, tokens[cursor.matched :])
         return cursor
@@ -145,9 +146,19 @@ class TokenTree:
             node = node.parent
         if at < node.end:
             node = self.pool.split(node, at - node.start)
-        twin = self._enter(node)
+        (twin,) = self._enter([node])
         twin.matched = min(cursor.matched, at)
         return twin
+
+    def fork_all(self, cursors: Iterable[Cursor]) -> list[Cursor]:
+        """What `fork` of each of these paths makes, a path as often as it is named."""
+        cursors = list(cursors)
+        for cursor in cursors:
+            self._check_open(cursor)
+        twins = self._enter([cursor.node for cursor in cursors])
+        for twin, cursor in zip(twins, cursors, strict=True):
+            twin.matched = cursor.matched
+        return twins
 
     def append(self, cursor: Cursor, token_ids: Iterable[int]) -> None:
         """Grow the path by tokens that are yet to be computed.
@@ -160,7 +171,7 @@ class TokenTree:
         if not tokens:
             return
         node = cursor.node
-        if self._grows_in_place(node):
+        if node.is_tip:
             node.tokens += tokens
             return
         child = Node(tokens, node.end, self._clock)
@@ -222,10 +233,44 @@ class TokenTree:
     def room_ahead(self, cursor: Cursor) -> int:
         """Slots reserved right behind the last slot of a path that grows in place; else 0."""
         node = cursor.node
-        if not self._grows_in_place(node) or not (node.extents and node.reserved):
+        if not node.is_tip or not (node.extents and node.reserved):
             return 0
         begin, end = node.reserved[0]
         return end - begin if begin == node.extents[-1].end else 0
+
+    def claim_lines(self, num_lines: int) -> Lines:
+        """Lines of slots that nobody owns until `lay`: a slot each, and room ahead in plenty.
+
+        They are free slots only: nothing is evicted, and no reservation taken back.
+
+        Raises:
+            OutOfSlots: fewer slots are free than lines are asked for; nothing was taken.
+        """
+        return self.pool.claim_lines(num_lines)
+
+    def return_lines(self, lines: Lines) -> None:
+        """Free lines that were claimed and not laid."""
+        self.pool.allocator.free(lines.extents())
+
+    def lay(
+        self, cursors: Iterable[Cursor], lacks_slot: npt.NDArray[np.bool_], lines: Lines
+    ) -> None:
+        """Give the last token of each path its slot and note it as computed; the rest is already.
+
+        Args:
+            lacks_slot: [n] paths whose slot is the begin of a claimed line, in this order, and
+                whose room ahead is the rest of it. The others take the first slot reserved for
+                them, as `reserve_slots` does.
+        """
+        extents = iter(lines.extents())
+        for cursor, is_lacking in zip(cursors, lacks_slot.tolist(), strict=True):
+            node, num_tokens = cursor.node, len(cursor.node.tokens)
+            assert node.num_computed == num_tokens - 1, f"{node} has not one token to compute"
+            if is_lacking:
+                self.pool.lay(node, next(extents))
+            else:
+                self.pool.ensure(node, num_tokens)
+            node.num_computed = num_tokens
 
     def make_room_ahead(self, cursor: Cursor, num_slots: int) -> None:
         """Move a path's uncomputed tokens to where `num_slots` slots follow in a row, if need be.
@@ -233,21 +278,18 @@ class TokenTree:
         Many branches that grow together then run out of room together. Where no such line is free
         all stays as it is.
         """
-        if self._grows_in_place(cursor.node) and self.room_ahead(cursor) < num_slots // 2:
+        if cursor.node.is_tip and self.room_ahead(cursor) < num_slots // 2:
             self.pool.renew_line(cursor.node, num_slots)
-
-    def may_lend(self, cursor: Cursor) -> bool:
-        """Whether a path can try tokens behind its end: no other path ends or goes on there."""
-        return self._grows_in_place(cursor.node)
 
     def lend_slots(self, cursor: Cursor, count: int) -> npt.NDArray[np.int64]:
         """[count] int64, slots for tokens that a step tries behind a path's end; see `take_back`.
 
-        They follow the path's last slot where they can. Requires `may_lend` and slots for all
-        tokens of the path. Raises OutOfSlots; nothing was changed then.
+        They follow the path's last slot where they can. Requires that the path alone uses its
+        node (`Node.is_tip`), all of whose tokens have slots. Raises OutOfSlots; nothing was
+        changed then.
         """
         node = cursor.node
-        assert self._grows_in_place(node) and node.num_slots == len(node.tokens)
+        assert node.is_tip and node.num_slots == len(node.tokens)
         self.pool.lend(node, count)
         return np.concatenate([np.arange(b, e, dtype=np.int64) for b, e in node.lent])
 
@@ -361,10 +403,19 @@ class TokenTree:
             self._check_open(cursor)
             if cursor.pins:
                 raise InputError(expected_got("cursor.pins", "0; unpin it first", cursor.pins))
-        survivors: dict[Node, None] = {}
-        for cursor in sorted(doomed, key=lambda c: c.length, reverse=True):
+        for cursor in doomed:
             cursor.is_open = False
-            survivors.setdefault(self._free_unpublished(cursor))
+        freed: list[Extent] = []
+        survivors = {cursor.node: None for cursor in doomed}  # the lowest of each path
+        for node in self._leave(doomed):
+            if node.ref == 0 and not node.published:
+                del survivors[node]
+                assert node.parent is not None, "the hidden root is on no path"
+                survivors.setdefault(node.parent)
+                freed += self.pool.take_off(node)
+            elif node.ref == 0:
+                self.pool.retire(node)
+        self.pool.allocator.free(join([], sorted(freed)))
         for node in survivors:
             self._merge_down(node)
         return self.num_free - before
@@ -378,38 +429,31 @@ class TokenTree:
             f"{cursor} is not an open path of this tree"
         )
 
-    def _grows_in_place(self, node: Node) -> bool:
-        """Whether one path alone uses a node, and nothing hangs below."""
-        return node.ref == 1 and not (node.children or node.published or node is self.root)
-
-    def _enter(self, node: Node) -> Cursor:
-        """Register a new path that ends at `node`."""
-        self._clock += 1
-        cursor = Cursor(node)
-        self.cursors[cursor] = None
-        node.cursors[cursor] = None
-        above = node
-        while above.parent is not None:
-            if above.ref == 0:
-                self.pool.revive(above)
-            above.ref += 1
-            above.last_used = self._clock
-            above = above.parent
-        return cursor
-
-    def _leave(self, cursor: Cursor) -> list[Node]:
-        """Unregister a path; returns its nodes, leaf first, for the caller to keep or free."""
-        self._clock += 1
-        del self.cursors[cursor]
-        del cursor.node.cursors[cursor]
-        nodes = []
-        node = cursor.node
-        while node.parent is not None:
-            node.ref -= 1
+    def _enter(self, ends: Sequence[Node]) -> list[Cursor]:
+        """Register new paths that end at these nodes."""
+        self._clock += len(ends)
+        cursors = [Cursor(node) for node in ends]
+        for cursor in cursors:
+            self.cursors[cursor] = None
+            cursor.node.cursors[cursor] = None
+        for node, num_paths in _paths_through(ends):
+            if node.ref == 0:
+                self.pool.revive(node)
+            node.ref += num_paths
             node.last_used = self._clock
-            nodes.append(node)
-            node = node.parent
-        return nodes
+        return cursors
+
+    def _leave(self, cursors: Sequence[Cursor]) -> list[Node]:
+        """Unregister paths; returns their nodes, leaves first, for the caller to keep or free."""
+        self._clock += len(cursors)
+        for cursor in cursors:
+            del self.cursors[cursor]
+            del cursor.node.cursors[cursor]
+        passed = _paths_through([cursor.node for cursor in cursors])
+        for node, num_paths in passed:
+            node.ref -= num_paths
+            node.last_used = self._clock
+        return [node for node, _ in passed]
 
     def _move(self, cursor: Cursor, node: Node) -> None:
         """Let a path end at another node; reference counts are the caller's."""
@@ -417,24 +461,10 @@ class TokenTree:
         node.cursors[cursor] = None
         cursor.node = node
 
-    def _free_unpublished(self, cursor: Cursor) -> Node:
-        """End a path without keeping it; returns the lowest node of it that survives."""
-        survivor = self.root
-        for node in self._leave(cursor):
-            if node.ref == 0 and not node.published:
-                self.pool.remove(node)
-                continue
-            if survivor is self.root:
-                survivor = node
-            if node.ref:  # as have all above
-                break
-            self.pool.retire(node)
-        return survivor
-
     def _retire_path(self, cursor: Cursor) -> int:
         """End a path and keep what is computed of it as prefix cache; returns the slots freed."""
         before = self.num_free
-        nodes = self._leave(cursor)
+        nodes = self._leave([cursor])
         while nodes and nodes[0].ref == 0 and not nodes[0].is_computed:
             node = nodes[0]
             if node.num_computed:
@@ -457,3 +487,22 @@ class TokenTree:
         """Fuse a node with its only child, and again, as long as that is metadata only."""
         while node.can_absorb_child():
             self.pool.absorb_child(node)
+
+
+def _paths_through(ends: Iterable[Node]) -> list[tuple[Node, int]]:
+    """Nodes above these ends and the ends through each, children first; the hidden root is none."""
+    count: dict[Node, int] = {}
+    for end in ends:
+        node = end
+        while node.parent is not None and node not in count:
+            count[node] = 0
+            node = node.parent
+        if end.parent is not None:
+            count[end] += 1
+    # children start after their parents
+    nodes = sorted(count, key=attrgetter("start"), reverse=True)
+    for node in nodes:
+        assert node.parent is not None
+        if node.parent in count:
+            count[node.parent] += count[node]
+    return [(node, count[node]) for node in nodes]

@@ -41,15 +41,34 @@ def given_seed(seed: int, tokens: Sequence[int]) -> int:
     return seed
 
 
+def given_seeds(seeds: Sequence[int], tokens: Sequence[int]) -> list[int]:
+    """`given_seed` of each seed with one token, by array operations."""
+    # of a seed that a user gave, 64 bits count
+    above = np.array([seed & MASK for seed in seeds], dtype=np.uint64)
+    mixed = above ^ _mix64(np.array(tokens, dtype=np.uint64))
+    made: list[int] = (_mix64(mixed) >> np.uint64(1)).tolist()
+    return made
+
+
+def _mix64(values: np.ndarray) -> np.ndarray:
+    """`mix64` of each value [n] uint64."""
+    return _finish(values + np.uint64(GOLDEN))
+
+
+def _finish(bits: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64, uint64."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(MIX_A)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(MIX_B)
+    bits ^= bits >> np.uint64(31)
+    return bits
+
+
 def gumbel_noise(seeds: Sequence[int], positions: Sequence[int], vocab_size: int) -> np.ndarray:
     """Gumbel(0, 1) noise [len(seeds), vocab_size] float32, a row per (seed, absolute position)."""
     streams = [mix64(mix64(seed) ^ at) for seed, at in zip(seeds, positions, strict=True)]
     tokens = np.arange(1, vocab_size + 1, dtype=np.uint64)
     # uint64 arithmetic wraps on purpose: it is the mixer's modulus
-    bits = np.array(streams, dtype=np.uint64)[:, None] + tokens * np.uint64(GOLDEN)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(MIX_A)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(MIX_B)
-    bits ^= bits >> np.uint64(31)
+    bits = _finish(np.array(streams, dtype=np.uint64)[:, None] + tokens * np.uint64(GOLDEN))
     # 24 bits fill a float32 mantissa; the half keeps the uniform strictly inside (0, 1)
     uniform = ((bits >> np.uint64(40)).astype(np.float64) + 0.5) * 2.0**-24
     noise: np.ndarray = -np.log(-np.log(uniform))

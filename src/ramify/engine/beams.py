@@ -2,7 +2,8 @@
 
 What a `Select` chooses becomes an edit of the token tree: a branch with one continuation grows in
 place, one with several forks, one with none is pruned. That is metadata; no K or V is moved. What
-the next step does not wait for, pruning and the logical tree, is done while the device is busy.
+the next step does not wait for, pruning and the logical tree, is done while the device is busy; in
+a step of fronts alone all of it is (front_steps.py).
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ramify.cache import Cursor
 from ramify.core.errors import InputError, OutOfSlots, expected_got
 from ramify.engine.batch import BatchBuilder
-from ramify.engine.best import best_continuations, merge
+from ramify.engine.best import QueuedBest, merge, queue_continuations
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Beams, Request
 from ramify.engine.structured.state import GrammarState
@@ -41,8 +41,8 @@ def select(live: LiveTrees, request: Request, action: Select) -> None:
         reason = f"paths of {beams.tips[0].length} + 1 tokens exceed the context of {limit}"
         request.events.append(Failed(node=action.nodes[0], reason=reason))
         return
-    beams.tips, beams.grammars = _edit(live, request, beams, action), grammars
-    beams.action, beams.is_written, beams.num_ranked = action, False, 0
+    beams.action, beams.grammars, beams.num_ranked = action, grammars, 0
+    beams.is_edited = beams.is_written = False
     request.beams = beams
     if action.nodes:
         live.add_task(beams)
@@ -91,34 +91,54 @@ def _grammars(beams: Beams, action: Select) -> list[GrammarState]:
     return made
 
 
-def _edit(live: LiveTrees, request: Request, beams: Beams, action: Select) -> list[Cursor]:
-    """Edit the token tree; returns the paths of the new front."""
-    cache, front, tips = live.cache, beams.front, beams.tips
-    tip_of = dict(zip(front.nodes, tips, strict=True))
+def settle(live: LiveTrees) -> None:
+    """Edit the token tree for every `Select` that waits for it."""
+    for task in live.tasks.values():
+        if isinstance(task, Beams):
+            edit(live, task)
+            if live.cache.available < 2 * len(task.tips):  # the step may need their slots
+                _prune(live, task)
+
+
+def edit(live: LiveTrees, beams: Beams) -> None:
+    """Edit the token tree as was selected, unless that is done: the paths of the new front."""
+    if beams.is_edited:
+        return
+    request, cache, front, action = beams.request, live.cache, beams.front, action_of(beams)
+    tip_of = dict(zip(front.nodes, beams.tips, strict=True))
     # a path goes to the branch's first continuation, unless somebody else needs it where it ends
     kept = {node: tip for node, tip in tip_of.items() if node in action.held or node == front.start}
     request.cursors.update(kept)
     free = {node: tip for node, tip in tip_of.items() if node not in kept}
-    grown = [free.pop(node) if node in free else cache.fork(tip_of[node]) for node in action.nodes]
-    let_go = [node for node in front.held if node not in action.held and node != front.start]
+    taken = [free.pop(node, None) for node in action.nodes]
+    forks = [node for node, tip in zip(action.nodes, taken, strict=True) if tip is None]
+    twins = iter(cache.fork_all(tip_of[node] for node in forks))
+    grown = [next(twins) if tip is None else tip for tip in taken]
+    # what the controller itself has pruned since it was held is gone already
+    held = [node for node in front.held if node in request.cursors and node != front.start]
+    let_go = [node for node in held if node not in action.held]
     for task in request.tasks.values():
         if live.start_node(task) in let_go:
             live.open(task)
     beams.let_go = [*free.values(), *(request.cursors.pop(node) for node in let_go)]
-    if cache.available < 2 * len(grown):  # the next step may need their slots
-        _prune(live, beams)
     for tip, token in zip(grown, action.tokens, strict=True):
         cache.append(tip, (token,))
-    return grown
+    beams.tips, beams.is_edited = grown, True
 
 
 def write(live: LiveTrees, beams: Beams) -> None:
     """Bring both trees up to date: write down what was selected, prune what was not."""
     if not beams.is_written:
-        assert beams.action is not None, "what is not written was chosen by an action"
+        edit(live, beams)
         _prune(live, beams)
-        beams.front.move(beams.action, live.rules.text_of)
+        beams.front.move(action_of(beams), live.rules.text_of)
         beams.is_written = True
+
+
+def action_of(beams: Beams) -> Select:
+    """What was selected last."""
+    assert beams.action is not None, "a front grows by what was selected"
+    return beams.action
 
 
 def _prune(live: LiveTrees, beams: Beams) -> None:
@@ -164,20 +184,33 @@ def rank(live: LiveTrees, beams: Beams, logits: Tensor, wanted: Mapping[int, int
         wanted: branch -> index among them, in order.
     """
     write(live, beams)
-    action = beams.action
-    assert action is not None, "a front that is computed was selected"
     if wanted:
-        first, rows = beams.num_ranked, list(wanted.values())
-        logprobs = np.array(action.logprobs, dtype=np.float64)[first : first + len(rows)]
-        grammars = beams.grammars[first : first + len(rows)]
-        masks = live.rules.masks(grammars) if grammars else None
-        part = best_continuations(_rows(logits, rows), logprobs, action.top, masks)
-        beams.found.append(part._replace(branch=part.branch + first))
-        beams.num_ranked += len(rows)
+        take_best(beams, queue_best(live, beams, _rows(logits, list(wanted.values()))))
     if beams.num_ranked == len(beams.tips):
-        best, beams.found = merge(beams.found, action.top), []
-        beams.request.events.append(Ranked(nodes=beams.front.nodes, best=best))
-        live.drop_task(beams)
+        answer(live, beams)
+
+
+def queue_best(live: LiveTrees, beams: Beams, logits: Tensor) -> QueuedBest:
+    """Queue the ranking of the branches [n, vocab] that come next, without waiting."""
+    action, first, end = action_of(beams), beams.num_ranked, beams.num_ranked + len(logits)
+    logprobs = np.array(action.logprobs[first:end], dtype=np.float64)
+    grammars = beams.grammars[first:end]
+    masks = live.rules.masks(grammars) if grammars else None
+    return queue_continuations(logits, logprobs, action.top, masks)
+
+
+def take_best(beams: Beams, queued: QueuedBest) -> None:
+    """Wait for a ranking and note it."""
+    best = queued.wait()
+    beams.found.append(best._replace(branch=best.branch + beams.num_ranked))
+    beams.num_ranked += queued.num_branches
+
+
+def answer(live: LiveTrees, beams: Beams) -> None:
+    """All branches are ranked: raise `Ranked`."""
+    best, beams.found = merge(beams.found, action_of(beams).top), []
+    beams.request.events.append(Ranked(nodes=beams.front.nodes, best=best))
+    live.drop_task(beams)
 
 
 def _rows(logits: Tensor, rows: list[int]) -> Tensor:

@@ -8,6 +8,8 @@ host.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,13 +22,27 @@ BLOCK = 256
 """Tokens of a block: as many maxima as tokens are sorted where a vocabulary has 128 thousand."""
 
 
-@torch.inference_mode()
-def best_continuations(
-    logits: Tensor, logprobs: np.ndarray, count: int, masks: np.ndarray | None = None
-) -> Candidates:
-    """The `count` best continuations of all branches, fewer where fewer are possible.
+class QueuedBest(NamedTuple):
+    """A ranking on its way to the host."""
 
-    Waits for the device.
+    packed: Tensor  # [3, n] float64 on the host: branch, token and log-probability
+    arrived: torch.cuda.Event | None  # None: it is there
+    num_branches: int
+
+    def wait(self) -> Candidates:
+        """The continuations, once the device has chosen them; fewer where fewer are possible."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        found: np.ndarray = self.packed.numpy()
+        found = found[:, found[2] > -np.inf]
+        return Candidates(found[0].astype(np.int64), found[1].astype(np.int64), found[2])
+
+
+@torch.inference_mode()
+def queue_continuations(
+    logits: Tensor, logprobs: np.ndarray, count: int, masks: np.ndarray | None = None
+) -> QueuedBest:
+    """Choose the `count` best continuations of all branches, without waiting for the device.
 
     Args:
         logits: [branches, vocab], a floating dtype.
@@ -55,9 +71,11 @@ def best_continuations(
     token = chosen[block] % num_blocks * BLOCK + best % BLOCK
     # int64 below 2 ** 53 are exact as float64, so that one copy brings all
     packed = torch.stack([branch[block].double(), token.double(), sums[best]])
-    found: np.ndarray = packed.cpu().numpy()
-    found = found[:, found[2] > -np.inf]
-    return Candidates(found[0].astype(np.int64), found[1].astype(np.int64), found[2])
+    host = packed.to("cpu", non_blocking=True)  # into pinned memory
+    arrived = torch.cuda.Event() if packed.is_cuda else None
+    if arrived is not None:
+        arrived.record()
+    return QueuedBest(host, arrived, len(logits))
 
 
 def merge(parts: list[Candidates], count: int) -> Candidates:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ramify.core.forest import Forest
 from ramify.core.outputs import Usage
 from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.request import Request
@@ -38,6 +39,18 @@ def charge_step(
         usage.computed_tokens += 0 if block.is_probe else block.end - block.begin
     for owner in {block.owner for block in builder.blocks}:
         requests[owner].usage.steps += 1
+
+
+def charge_rows(
+    usage: Usage, forest: Forest, rows: slice, *, token_bytes: int, method: str
+) -> None:
+    """Charge a request for rows of one step, each the newest token of a branch of its own."""
+    alone = int(forest.path_len[rows].sum()) * token_bytes
+    shared = int(np.rint(forest.row_share[rows] * token_bytes).sum())
+    usage.kv_bytes_read += alone if method in UNSHARED_METHODS else shared
+    usage.kv_bytes_per_branch += alone
+    usage.computed_tokens += rows.stop - rows.start
+    usage.steps += 1
 
 
 class BranchCharges:

@@ -20,6 +20,7 @@ from ramify.engine.assembly import Assembly
 from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.charge import charge_step
 from ramify.engine.codec import Codec
+from ramify.engine.front_steps import FrontSteps
 from ramify.engine.live import LiveTrees
 from ramify.engine.parallel import AnyExecutor
 from ramify.engine.perform import perform
@@ -73,6 +74,7 @@ class Engine:
         self._steady: SteadyDecode | None = None
         self._assembly = Assembly(self.live, executor.scratch_slot, clock)
         self._second: SecondModel | None = None
+        self._fronts = FrontSteps(self.live, executor)
 
     def speculate(self, drafter: Drafter, config: SpeculativeConfig) -> None:
         """Let a drafter guess ahead for every branch from now on; tokens stay what they are."""
@@ -171,7 +173,7 @@ class Engine:
 
     def _step_first(self, *, is_watched: bool) -> bool:
         """A step of the engine's own model."""
-        if self._go_on(is_watched=is_watched):
+        if self._go_on(is_watched=is_watched) or self._step_fronts():
             return True
         self._receive()
         self.live.pins.expire()
@@ -216,7 +218,8 @@ class Engine:
 
     # ── receive ──────────────────────────────────────────────────────────────────────────────────
     def _receive(self) -> None:
-        """Run what other callers have put into the inbox."""
+        """Run what other callers have put into the inbox, with all paths as they were selected."""
+        beams.settle(self.live)
         while not self._inbox.empty():
             self._inbox.get()()
 
@@ -285,6 +288,18 @@ class Engine:
                 self._end_steady()
         return True
 
+    def _step_fronts(self) -> bool:
+        """Run a step of the fronts that the step before was of, if there is nothing else to do."""
+        if self._is_valuing or not self._inbox.empty():
+            return False
+        step = self._fronts.assemble()
+        if step is None:
+            return False
+        self.last_batch = step.batch
+        self.num_steps += 1
+        self._advance(self._fronts.run(step))
+        return True
+
     def _end_steady(self) -> None:
         """Write down what decoding without the books has brought."""
         steady, self._steady = self._steady, None
@@ -312,6 +327,8 @@ class Engine:
             method=executor.method_in_use,
         )
         self._write_fronts()
+        if self._may_run_ahead and self._speculator is None:
+            self._fronts.prepare([task for task, _, is_complete in ready if is_complete])
         if logits is None:
             recorder.record_loop(*executor.collect(), ready)
         else:

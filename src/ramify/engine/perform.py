@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.seeds import given_seed
-from ramify.engine.beams import select
+from ramify.engine.beams import edit, select
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Fan, Force, Request
 from ramify.search.controller import (
@@ -38,6 +38,8 @@ def perform(live: LiveTrees, request: Request, action: Action) -> None:
     if isinstance(action, Select):
         select(live, request, action)
         return
+    if request.beams is not None:  # paths must be those that were selected
+        edit(live, request.beams)
     node = _node(request, action.node)
     match action:
         case Expand():

@@ -146,7 +146,8 @@ class Beams(Task):
     grammars: list[GrammarState] = field(default_factory=list)  # of each branch, if there is one
     let_go: list[Cursor] = field(default_factory=list)  # paths to be pruned
     action: Select | None = None
-    is_written: bool = True  # whether the front's nodes are those of the action
+    is_edited: bool = True  # whether the tips are those of the action
+    is_written: bool = True  # whether the front's nodes are those of the action too
     num_computed: int = 0  # branches that are computed once the present step is done
     num_ranked: int = 0  # branches whose continuations are in `found`
     found: list[Candidates] = field(default_factory=list)

@@ -115,9 +115,10 @@ class BeamSearch:
         ended = [
             self._ended(found, i, bool(stops[i])) for i in np.flatnonzero(ends[:width]).tolist()
         ]
-        # the sort is stable: of equal scores, the one that was there stays
-        ranked = sorted([*self._pool, *ended], key=lambda h: h.rank(self.params), reverse=True)
-        self._pool = ranked[:width]
+        if ended:
+            # the sort is stable: of equal scores, the one that was there stays
+            ranked = sorted([*self._pool, *ended], key=lambda h: h.rank(self.params), reverse=True)
+            self._pool = ranked[:width]
         running = np.flatnonzero(~ends)[:width]
         if not len(running) or self._is_settled(float(found.logprob[running[0]])):
             return self._end(tree)

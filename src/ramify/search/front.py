@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from ramify.core.errors import InputError, expected_got
-from ramify.core.seeds import given_seed
+from ramify.core.seeds import given_seeds
 from ramify.search.controller import Select
 from ramify.search.tree import LogicalTree, NodeState
 
@@ -43,13 +43,14 @@ class Front:
         left = {*self.nodes, *self.held} - {self.start}
         made = []
         base = tree[self.start].cumulative_logprob
-        columns = zip(action.nodes, action.tokens, action.logprobs, strict=True)
-        for parent, token, logprob in columns:
-            child = tree.add(parent, seed=given_seed(tree[parent].seed, (token,)))
+        above = [tree[node].seed for node in action.nodes]
+        seeds = given_seeds(above, action.tokens)
+        columns = zip(action.nodes, seeds, action.tokens, action.logprobs, strict=True)
+        for parent, seed, token, logprob in columns:
+            child, total = tree.add(parent, seed=seed), base + float(logprob)
             child.token_ids, child.text = [token], text_of(token)
-            child.token_logprobs = [base + float(logprob) - child.cumulative_logprob]
-            child.cumulative_logprob = base + float(logprob)
-            child.structured = action.structured
+            child.token_logprobs = [total - child.cumulative_logprob]
+            child.cumulative_logprob, child.structured = total, action.structured
             made.append(child.id)
         self.nodes, self.held = made, frozenset(action.held)
         self._settle(left)
@@ -66,13 +67,17 @@ class Front:
 
     def _leads_on(self, node: int) -> bool:
         """Whether a child lives; children that the controller appended count too."""
-        tree = self._tree
-        return any(tree[child].state is not NodeState.PRUNED for child in tree[node].children)
+        tree, children = self._tree, self._tree[node].children
+        return bool(children) and any(
+            tree[child].state is not NodeState.PRUNED for child in children
+        )
 
     def _prune(self, node: int) -> None:
-        """Prune a node, and every ancestor that only led to it."""
-        while not (node == self.start or node in self.held or self._leads_on(node)):
+        """Prune a node that leads nowhere, and every ancestor that only led to it."""
+        leads_on = False
+        while not (leads_on or node == self.start or node in self.held):
             step = self._tree[node]
             step.state = NodeState.PRUNED
             assert step.parent is not None, "the front hangs below its start"
             node = step.parent
+            leads_on = self._leads_on(node)

@@ -131,7 +131,7 @@ class Speculator:
             assert isinstance(task, Grow)
             # others may have taken the slots that were there
             size, cache = len(drafting.draft.tokens), self._live.cache
-            if 0 < size <= cache.available and cache.may_lend(cursor_of(task)):
+            if 0 < size <= cache.available and cursor_of(task).node.is_tip:
                 drafting.guess = attach(cache, builder, task, drafting.draft)
                 self._num_draft_rows += size
 
