@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from transformers import LlamaForCausalLM
 
 from ramify import LLM
 from ramify.cache import TokenTree
-from ramify.core import env
 from ramify.core.errors import InputError
 from ramify.engine.codec import Codec
 from ramify.engine.engine import Engine
@@ -20,8 +18,6 @@ from ramify.engine.rules import Limits
 from ramify.engine.view import MAX_WAITING_VIEW
 from ramify.scheduling import make_policy
 from ramify.search.controller import Appended, AppendTree, Failed, Finish, Started
-from ramify.search.drafts import RecordedDrafts, load_recorded_drafts
-from ramify.search.replay_drafts import ReplayDrafts
 from ramify.testing.executor import NoModel
 
 PROMPT = [3, 1, 4, 1, 5]
@@ -84,44 +80,25 @@ def test_a_tree_deeper_than_the_context_fails_as_a_whole(make_llm: Callable[...,
     assert [type(event) for event in once.events] == [Failed] and len(result.tree) == 1
 
 
-def verified(drafts: RecordedDrafts, prompt: int, generate: int) -> tuple[NoModel, Engine]:
-    """Replay drafts on an engine without a model and check that nothing is left behind."""
-    slots = prompt + generate + 64 * len(drafts.parent)
+def test_a_tree_of_more_tokens_than_waiting_tasks_is_one_step() -> None:
+    """On an engine without a model; nothing is left behind."""
+    size, slots = 2 * MAX_WAITING_VIEW, 1000
     executor = NoModel(num_slots=slots)
     engine = Engine(
         executor,
         TokenTree(slots),
         make_policy("fcfs", max_rows=512),
         Codec(None, executor.vocab_size),
-        Limits(max_context=prompt + generate + 8, num_slots=slots, eos_token_ids=()),
+        Limits(max_context=slots, num_slots=slots, eos_token_ids=()),
         prefix_cache=False,
     )
-    controller = ReplayDrafts(drafts, generate=generate, vocab_size=executor.vocab_size)
-    request = engine.submit(controller, [i % 8 for i in range(prompt)])
-    most_nodes = 0
+    tree = AppendTree(
+        node=0, tokens=(1,) * size, parent=(-1, *(i // 2 for i in range(size - 1))), ask=(3,)
+    )
+    request = engine.submit(Once(tree), [i % 8 for i in range(40)])
     while not request.is_done:
         engine.step()
-        if engine.last_batch is not None:
-            most_nodes = max(most_nodes, engine.last_batch.forest.num_nodes)
-    assert request.error is None and "failed" not in request.finish.stats
+    assert request.error is None
     engine.cache.check_integrity()
     assert engine.cache.num_free == slots, "slots leaked"
-    # what was accepted is one node after all: its tokens lie one behind the other
-    assert most_nodes <= len(drafts.parent) + 2
-    contexts = drafts.contexts(0, prompt, generate)
-    assert executor.rows == [prompt] + [len(drafts.parent)] * len(contexts)
-    assert executor.live_tokens[1:] == [at + len(drafts.parent) for at in contexts]
-    return executor, engine
-
-
-def test_a_draft_of_more_tokens_than_waiting_tasks_is_one_step() -> None:
-    size = 2 * MAX_WAITING_VIEW
-    drafts = RecordedDrafts(parent=(-1, *(i // 2 for i in range(size - 1))), accepted=((3, 1, 7),))
-    verified(drafts, prompt=40, generate=60)
-
-
-@pytest.mark.skipif(env.WORKLOADS not in os.environ, reason=f"{env.WORKLOADS} is not set")
-@pytest.mark.parametrize("size", [64, 128])
-def test_the_published_drafts(size: int) -> None:
-    path = Path(os.environ[env.WORKLOADS]) / f"APPS_tree_size{size}.json"
-    verified(load_recorded_drafts(path), prompt=100, generate=100)
+    assert executor.rows == [40 + size] and executor.live_tokens == [40 + size]

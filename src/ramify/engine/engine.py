@@ -82,6 +82,10 @@ class Engine:
             self.executor.keep_hidden()
         self._assembly.speculator = Speculator(drafter, config, self.live, self._clock)
 
+    def stop_speculating(self) -> None:
+        """Ask no drafter any more."""
+        self._assembly.speculator = None
+
     def value_by_head(self, head: OwnHead) -> None:
         """Let a head on the model's hidden states value paths from now on."""
         self.executor.keep_hidden()

@@ -19,10 +19,12 @@ from ramify.bench.deft.engine_rows import DeftEngineRow
 from ramify.bench.deft.growths import EngineWorkload, Growth
 from ramify.bench.env import environment
 from ramify.bench.generation import release
+from ramify.bench.speculation.decoding import decode
+from ramify.bench.speculation.replay_drafter import ReplayDrafter
 from ramify.core.errors import InputError, expected_got
+from ramify.core.speculative import SpeculativeConfig
 from ramify.engine.device_clock import DeviceClock
 from ramify.engine.executor import Executor
-from ramify.engine.request import Request
 from ramify.profile.shape import random_prompt
 
 Tokens = list[tuple[int, ...]]
@@ -62,7 +64,7 @@ class GrowthTimes:
     plan_s: float  # of it, the host planning attention; some of it while the device works
     num_steps: int
     num_graph_steps: int
-    num_tokens: int  # generated, or accepted of drafts
+    num_tokens: int  # generated
 
     def __add__(self, other: GrowthTimes) -> GrowthTimes:
         return GrowthTimes(
@@ -101,8 +103,9 @@ def grow(llm: LLM, growth: Growth, *, seed: int, clock: DeviceClock) -> tuple[Gr
     """
     engine, executor, codec = llm.engine, executor_of(llm), llm.engine.live.codec
     prompt = random_prompt(growth.prompt_tokens, codec.vocab_size, seed)
+    _speculate(llm, growth, prompt, seed)
     begin = perf_counter()
-    request = engine.submit(growth.controller(codec.vocab_size), prompt, seed=seed)
+    request = engine.submit(growth.controller(seed), prompt, seed=seed)
     while len(request.tree) == 1 and not request.is_done:
         engine.step()
     device_s = clock.total_s()
@@ -121,9 +124,29 @@ def grow(llm: LLM, growth: Growth, *, seed: int, clock: DeviceClock) -> tuple[Gr
         plan_s=executor.plan_s - plan_s,
         num_steps=request.usage.steps - steps,
         num_graph_steps=_replays(executor) - replays,
-        num_tokens=_num_tokens(request),
+        num_tokens=request.tree.generated_tokens,
     )
     return times, [tuple(node.token_ids) for node in request.tree]
+
+
+def _speculate(llm: LLM, growth: Growth, prompt: list[int], seed: int) -> None:
+    """Have the recorded drafts verified from now on, if the growth has any.
+
+    They have to know the tokens to come, so those are decoded plainly first; nothing here is timed.
+    """
+    llm.engine.stop_speculating()
+    if growth.drafts is None:
+        return
+    drafts, vocab_size = growth.drafts, llm.engine.live.codec.vocab_size
+    size = len(drafts.parent) - 1
+    # a draft at the end reaches beyond it
+    new_tokens = growth.longest_path - growth.prompt_tokens
+    plain = decode(llm, prompt, new_tokens=new_tokens, seed=seed)
+    drafter = ReplayDrafter(drafts.parent, drafts.accepted[0], plain.path, vocab_size)
+    config = SpeculativeConfig(
+        method="custom", drafter=drafter, num_speculative_tokens=size, adaptive=False
+    )
+    llm.engine.speculate(drafter, config)
 
 
 def count_apart(tokens: Tokens, baseline: Tokens) -> int:
@@ -159,13 +182,6 @@ def _run(llm: LLM, workload: EngineWorkload, seed: int) -> tuple[GrowthTimes, To
 
 def _replays(executor: Executor) -> int:
     return 0 if executor.loop is None else executor.loop.num_replays
-
-
-def _num_tokens(request: Request) -> int:
-    """Tokens that were sampled; where drafts were verified instead, those accepted."""
-    assert request.finish is not None, "a request without error has finished"
-    accepted = sum(len(request.tree.completion_ids(node)) for node in request.finish.outputs)
-    return max(request.tree.generated_tokens, accepted)
 
 
 def _row(

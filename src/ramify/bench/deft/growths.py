@@ -2,7 +2,7 @@
 
 few-shot     branches of one prompt through plain sampling
 reasoning    recorded searches, branches grown and cut in the recorded iterations
-speculative  recorded drafts, one verified a step; what was accepted stays, the rest is cut
+speculative  one branch by recorded drafts, one verified a step, of which what was accepted stays
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 
 from ramify.bench.deft.workloads import (
@@ -20,12 +21,13 @@ from ramify.bench.deft.workloads import (
     recordings,
     workload_name,
 )
+from ramify.bench.speculation.decoding import hot
 from ramify.bench.workloads import DecodeWorkload, FewShot, Recorded
 from ramify.core.errors import InputError, expected_got
 from ramify.search.controller import Controller
 from ramify.search.drafts import RecordedDrafts, load_recorded_drafts
 from ramify.search.recorded import RecordedTree, load_recorded_trees
-from ramify.search.replay_drafts import ReplayDrafts
+from ramify.search.sample import Sample
 
 WARM_UP_TOKENS = 8
 WARM_UP_PATH = 128  # tokens of the longest path of a search that only warms up
@@ -33,12 +35,13 @@ WARM_UP_PATH = 128  # tokens of the longest path of a search that only warms up
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """One tree to grow; `controller(vocab_size)` makes what grows it, once for each time."""
+    """One tree to grow; `controller(seed)` makes what grows it, once for each time."""
 
     prompt_tokens: int
     longest_path: int
     num_steps: int  # after the prefill
     most_rows: int = 0  # of these steps, where they differ; 0: all are alike
+    drafts: RecordedDrafts | None = None  # verified step by step, instead of plain decoding
     controller: Callable[[int], Controller]
 
 
@@ -139,17 +142,18 @@ def _growth(workload: DecodeWorkload, most_rows: int = 0) -> Growth:
         longest_path=workload.longest_path,
         num_steps=workload.num_steps,
         most_rows=most_rows,
-        controller=lambda vocab_size: workload.controller(),
+        controller=lambda seed: workload.controller(),
     )
 
 
 def _draft(drafts: RecordedDrafts, generated: int) -> Growth:
-    contexts = drafts.contexts(0, DRAFT_PROMPT, generated)
+    num_steps = len(drafts.contexts(0, DRAFT_PROMPT, generated))
+    # the prompt brings a token, then every step as many as were accepted
+    new_tokens = 1 + sum(islice(cycle(drafts.accepted[0]), num_steps))
     return Growth(
         prompt_tokens=DRAFT_PROMPT,
-        longest_path=contexts[-1] + len(drafts.parent),  # no draft is deeper than it has tokens
-        num_steps=len(contexts),
-        controller=lambda vocab_size: ReplayDrafts(
-            drafts, generate=generated, vocab_size=vocab_size
-        ),
+        longest_path=DRAFT_PROMPT + new_tokens + len(drafts.parent),
+        num_steps=num_steps,
+        drafts=drafts,
+        controller=lambda seed: Sample(hot(new_tokens, seed)),
     )

@@ -40,8 +40,7 @@ class Decoded:
 def decode(llm: LLM, prompt: Sequence[int], *, new_tokens: int, seed: int) -> Decoded:
     """Decode `new_tokens` behind a prompt. Raises what the engine raises of the request."""
     engine = llm.engine
-    params = SamplingParams(temperature=HOT, max_tokens=new_tokens, ignore_eos=True, seed=seed)
-    request = engine.submit(Sample(params), prompt, seed=seed)
+    request = engine.submit(Sample(hot(new_tokens, seed)), prompt, seed=seed)
     while len(request.tree) == 1 and not request.is_done:
         engine.step()
     step_s: list[float] = []
@@ -63,6 +62,11 @@ def decode(llm: LLM, prompt: Sequence[int], *, new_tokens: int, seed: int) -> De
         tokens_per_step=request.usage.tokens_per_verified_step,
         largest=largest,
     )
+
+
+def hot(new_tokens: int, seed: int) -> SamplingParams:
+    """Rules by which plain decoding and verification draw the same tokens in every dtype."""
+    return SamplingParams(temperature=HOT, max_tokens=new_tokens, ignore_eos=True, seed=seed)
 
 
 def branches_step_ms(llm: LLM, num_branches: int, *, steps: int, seed: int) -> float:

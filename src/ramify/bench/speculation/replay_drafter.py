@@ -12,7 +12,6 @@ import numpy as np
 
 from ramify.core.errors import InputError, expected_got
 from ramify.engine.speculation.draft import DraftContext, DraftTree
-from ramify.search.replay_drafts import deepest_first
 
 
 class ReplayDrafter:
@@ -60,3 +59,19 @@ class ReplayDrafter:
 
     def learn(self, token_ids: Sequence[int]) -> None:
         """A recording learns nothing."""
+
+
+def deepest_first(parent: Sequence[int]) -> tuple[list[int], tuple[int, ...]]:
+    """The same tree with its deepest path at places 0, 1, ...: that path, and the new parents.
+
+    A path whose tokens are computed and stored one behind the other stays contiguous in the cache.
+    """
+    depth: list[int] = []
+    for above in parent:
+        depth.append(0 if above < 0 else depth[above] + 1)
+    path = [depth.index(max(depth))]
+    while parent[path[0]] >= 0:
+        path.insert(0, parent[path[0]])
+    order = path + [place for place in range(len(parent)) if place not in path]
+    moved = {place: index for index, place in enumerate(order)}
+    return path, tuple(-1 if parent[place] < 0 else moved[parent[place]] for place in order)
