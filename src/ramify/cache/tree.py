@@ -170,17 +170,19 @@ class TokenTree:
         tokens = list(token_ids)
         if not tokens:
             return
-        node = cursor.node
-        if node.is_tip:
-            node.tokens += tokens
-            return
-        child = Node(tokens, node.end, self._clock)
-        is_first = not node.children
-        node.attach(child)
-        child.ref = 1
-        self._move(cursor, child)
-        if is_first:
-            self.pool.hand_over(child)
+        if cursor.node.is_tip:
+            cursor.node.tokens += tokens
+        else:
+            self._branch_off(cursor, tokens)
+
+    def append_all(self, cursors: Iterable[Cursor], tokens: Iterable[int]) -> None:
+        """`append` of a token to each of these paths."""
+        for cursor, token in zip(cursors, tokens, strict=True):
+            self._check_open(cursor)
+            if cursor.node.is_tip:
+                cursor.node.tokens.append(token)
+            else:
+                self._branch_off(cursor, [token])
 
     def path(self, cursor: Cursor) -> list[Node]:
         """Nodes of the path from its root to its leaf."""
@@ -262,15 +264,12 @@ class TokenTree:
                 whose room ahead is the rest of it. The others take the first slot reserved for
                 them, as `reserve_slots` does.
         """
-        extents = iter(lines.extents())
-        for cursor, is_lacking in zip(cursors, lacks_slot.tolist(), strict=True):
-            node, num_tokens = cursor.node, len(cursor.node.tokens)
-            assert node.num_computed == num_tokens - 1, f"{node} has not one token to compute"
-            if is_lacking:
-                self.pool.lay(node, next(extents))
-            else:
-                self.pool.ensure(node, num_tokens)
-            node.num_computed = num_tokens
+        nodes = [cursor.node for cursor in cursors]
+        for node in nodes:
+            assert len(node.tokens) - node.num_computed == 1, f"{node}: not one token to compute"
+        self.pool.lay(nodes, lacks_slot.tolist(), lines)
+        for node in nodes:
+            node.num_computed += 1
 
     def make_room_ahead(self, cursor: Cursor, num_slots: int) -> None:
         """Move a path's uncomputed tokens to where `num_slots` slots follow in a row, if need be.
@@ -455,11 +454,18 @@ class TokenTree:
             node.last_used = self._clock
         return [node for node, _ in passed]
 
-    def _move(self, cursor: Cursor, node: Node) -> None:
-        """Let a path end at another node; reference counts are the caller's."""
-        del cursor.node.cursors[cursor]
-        node.cursors[cursor] = None
-        cursor.node = node
+    def _branch_off(self, cursor: Cursor, tokens: list[int]) -> None:
+        """Let a path end at a new child of its node."""
+        node = cursor.node
+        child = Node(tokens, node.end, self._clock)
+        is_first = not node.children
+        node.attach(child)
+        child.ref = 1
+        del node.cursors[cursor]
+        child.cursors[cursor] = None
+        cursor.node = child
+        if is_first:
+            self.pool.hand_over(child)
 
     def _retire_path(self, cursor: Cursor) -> int:
         """End a path and keep what is computed of it as prefix cache; returns the slots freed."""
