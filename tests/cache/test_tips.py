@@ -43,7 +43,8 @@ def step(
     lines = tree.claim_lines(int(lacks.sum()))
     slots = front.next_slot[branch]
     slots[lacks] = lines.begin
-    forest = front.grown(branch, slots, kept)
+    growth = front.grown(branch, slots, kept)
+    forest = growth.forest
     grown = grow(tree, tips, branch, kept, token)
     tree.lay(grown, lacks, lines)
     assert [tree.slot_of(tip.node, tip.offset - 1) for tip in grown] == slots.tolist()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ramify.cache import Lines, Tips, tips_of
+from ramify.cache import Growth, Lines, Tips, tips_of
 from ramify.engine import beams
 from ramify.engine.batch import StepBatch
 from ramify.engine.best import QueuedBest
@@ -42,10 +42,16 @@ class _Prepared(NamedTuple):
 class FrontStep(NamedTuple):
     """A step that is ready to run."""
 
-    fronts: list[Beams]
+    before: _Prepared
     batch: StepBatch  # the rows of the fronts, one after another
+    growth: Growth
     lacks_slot: npt.NDArray[np.bool_]  # [n] rows whose slot was not reserved
     lines: Lines  # theirs
+
+    @property
+    def fronts(self) -> list[Beams]:
+        """Whose step it is."""
+        return self.before.fronts
 
 
 class FrontSteps:
@@ -69,7 +75,17 @@ class FrontSteps:
         if tips is None:
             return
         positions = np.array([tip.length for tip in paths], dtype=np.int64)
-        cache.evict(len(paths) - cache.num_free)  # the next step may need as many lines
+        self._keep(fronts, tips, positions)
+
+    def _prepare_behind(self, step: FrontStep) -> None:
+        """The same behind a step that gave up no path held before: only its own rows matter."""
+        paths = [tip for front in step.fronts for tip in front.tips]
+        tips = step.before.tips.pruned(step.growth, paths)
+        self._keep(step.fronts, tips, step.batch.positions + 1)
+
+    def _keep(self, fronts: list[Beams], tips: Tips, positions: IntArray) -> None:
+        cache, num_lines = self._live.cache, len(positions)
+        cache.evict(num_lines - cache.num_free)  # the next step may need as many lines
         self._prepared = _Prepared(fronts, tips, positions, cache.clock)
 
     # ── before a launch: what the device waits for ───────────────────────────────────────────────
@@ -87,14 +103,15 @@ class FrontSteps:
         slots = tips.next_slot[branch]
         slots[lacks_slot] = lines.begin
         tokens = [token for front in prepared.fronts for token in beams.action_of(front).tokens]
+        growth = tips.grown(branch, slots, is_kept)
         batch = StepBatch(
             token_ids=np.array(tokens, dtype=np.int64),
             positions=prepared.positions[branch],
             slots=slots,
             logit_rows=np.arange(len(branch)),
-            forest=tips.grown(branch, slots, is_kept),
+            forest=growth.forest,
         )
-        return FrontStep(prepared.fronts, batch, lacks_slot, lines)
+        return FrontStep(prepared, batch, growth, lacks_slot, lines)
 
     def _is_current(self, prepared: _Prepared) -> bool:
         """Whether all there is to do is what was selected of these fronts, and no tree changed."""
@@ -111,9 +128,13 @@ class FrontSteps:
         except BaseException:
             self._live.cache.return_lines(step.lines)
             raise
+        holds_on = all(f.front.held.issubset(beams.action_of(f).held) for f in fronts)
         self._write(step)
         self._charge(step, rows)
-        self.prepare(fronts)
+        if holds_on:
+            self._prepare_behind(step)
+        else:
+            self.prepare(fronts)
         for front, ranking in zip(fronts, queued, strict=True):
             beams.take_best(front, ranking)
             beams.answer(self._live, front)
