@@ -167,7 +167,10 @@ class NodePool:
                 continue
             assert not node.reserved, f"{node} has room of its own"
             begin = next(begins)
-            node.extents = join(node.extents, [Extent(begin, begin + 1)])
+            if node.extents:
+                node.extents = join(node.extents, [Extent(begin, begin + 1)])
+            else:
+                node.extents = [Extent(begin, begin + 1)]
             if size > 1:
                 node.reserved = [Extent(begin + 1, begin + size)]
                 self.num_reserved += size - 1
@@ -185,14 +188,14 @@ class NodePool:
 
     def set_reservation(self, node: Node, extents: list[Extent]) -> None:
         """Book `extents` as the node's reservation, instead of the present one; frees nothing."""
-        if not extents and not node.reserved:
-            return
-        self.num_reserved += num_slots_in(extents) - num_slots_in(node.reserved)
+        if node.reserved:
+            self.num_reserved -= num_slots_in(node.reserved)
+            if not extents:
+                del self.reserving[node]
+        elif extents:
+            self.reserving[node] = None
+        self.num_reserved += num_slots_in(extents)
         node.reserved = extents
-        if extents:
-            self.reserving.setdefault(node)
-        else:
-            self.reserving.pop(node, None)
 
     def free_reservation(self, node: Node) -> None:
         """Give the node's unused room back to the allocator."""
@@ -240,8 +243,10 @@ class NodePool:
         """
         assert not node.children, "a node with children cannot be removed"
         assert node.parent is not None, "the node is not in the tree"
-        held = [*node.extents, *node.reserved]
-        self.set_reservation(node, [])
+        held = node.extents
+        if node.reserved:
+            held += node.reserved
+            self.set_reservation(node, [])
         node.extents, node.num_computed = [], 0
         node.parent.detach(node)
         self.queue.forget(node)

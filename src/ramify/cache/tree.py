@@ -153,7 +153,7 @@ class TokenTree:
     def fork_all(self, cursors: Iterable[Cursor]) -> list[Cursor]:
         """What `fork` of each of these paths makes, a path as often as it is named."""
         cursors = list(cursors)
-        for cursor in cursors:
+        for cursor in dict.fromkeys(cursors):
             self._check_open(cursor)
         twins = self._enter([cursor.node for cursor in cursors])
         for twin, cursor in zip(twins, cursors, strict=True):
@@ -407,13 +407,15 @@ class TokenTree:
         freed: list[Extent] = []
         survivors = {cursor.node: None for cursor in doomed}  # the lowest of each path
         for node in self._leave(doomed):
-            if node.ref == 0 and not node.published:
-                del survivors[node]
-                assert node.parent is not None, "the hidden root is on no path"
-                survivors.setdefault(node.parent)
-                freed += self.pool.take_off(node)
-            elif node.ref == 0:
+            if node.ref:
+                continue
+            if node.published:
                 self.pool.retire(node)
+                continue
+            del survivors[node]
+            assert node.parent is not None, "the hidden root is on no path"
+            survivors[node.parent] = None
+            freed += self.pool.take_off(node)
         self.pool.allocator.free(join([], sorted(freed)))
         for node in survivors:
             self._merge_down(node)
@@ -435,11 +437,7 @@ class TokenTree:
         for cursor in cursors:
             self.cursors[cursor] = None
             cursor.node.cursors[cursor] = None
-        for node, num_paths in _paths_through(ends):
-            if node.ref == 0:
-                self.pool.revive(node)
-            node.ref += num_paths
-            node.last_used = self._clock
+        self._count_paths(ends, 1)
         return cursors
 
     def _leave(self, cursors: Sequence[Cursor]) -> list[Node]:
@@ -448,11 +446,32 @@ class TokenTree:
         for cursor in cursors:
             del self.cursors[cursor]
             del cursor.node.cursors[cursor]
-        passed = _paths_through([cursor.node for cursor in cursors])
-        for node, num_paths in passed:
-            node.ref -= num_paths
+        return self._count_paths([cursor.node for cursor in cursors], -1)
+
+    def _count_paths(self, ends: Iterable[Node], change: int) -> list[Node]:
+        """Note that a path begins (1) or ended (-1) at each of these; returns all nodes above.
+
+        Children come first; the hidden root is not counted.
+        """
+        count: dict[Node, int] = {}
+        for end in ends:
+            node = end
+            while node.parent is not None and node not in count:
+                count[node] = 0
+                node = node.parent
+            if end.parent is not None:
+                count[end] += change
+        # children start after their parents
+        nodes = sorted(count, key=attrgetter("start"), reverse=True)
+        for node in nodes:
+            num_paths, above = count[node], node.parent
+            if above in count:
+                count[above] += num_paths
+            if node.ref == 0:
+                self.pool.revive(node)
+            node.ref += num_paths
             node.last_used = self._clock
-        return [node for node, _ in passed]
+        return nodes
 
     def _branch_off(self, cursor: Cursor, tokens: list[int]) -> None:
         """Let a path end at a new child of its node."""
@@ -493,22 +512,3 @@ class TokenTree:
         """Fuse a node with its only child, and again, as long as that is metadata only."""
         while node.can_absorb_child():
             self.pool.absorb_child(node)
-
-
-def _paths_through(ends: Iterable[Node]) -> list[tuple[Node, int]]:
-    """Nodes above these ends and the ends through each, children first; the hidden root is none."""
-    count: dict[Node, int] = {}
-    for end in ends:
-        node = end
-        while node.parent is not None and node not in count:
-            count[node] = 0
-            node = node.parent
-        if end.parent is not None:
-            count[end] += 1
-    # children start after their parents
-    nodes = sorted(count, key=attrgetter("start"), reverse=True)
-    for node in nodes:
-        assert node.parent is not None
-        if node.parent in count:
-            count[node.parent] += count[node]
-    return [(node, count[node]) for node in nodes]
