@@ -7,7 +7,7 @@ single free extent holds it, it gets several.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ramify.core.errors import InputError, OutOfSlots, expected_got
@@ -121,7 +121,7 @@ class SlotAllocator:
 
     def free(self, extents: Iterable[Extent]) -> None:
         """Give slots back; neighbouring free extents fuse. A double free is an assertion error."""
-        for begin, end in extents:
+        for begin, end in _fused(extents):
             assert 0 <= begin < end <= self.num_slots, f"no such extent: [{begin}, {end})"
             place = bisect_right(self._begins, begin)
             before = self._begins[place - 1] if place else None
@@ -162,3 +162,17 @@ class SlotAllocator:
 
     def _drop_size(self, begin: int, end: int) -> None:
         del self._by_size[bisect_left(self._by_size, (end - begin, begin))]
+
+
+def _fused(extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
+    """The same ranges in order of address, those that touch as one."""
+    begin = end = -1
+    for first, behind in sorted(extents):
+        if first == end:
+            end = behind
+            continue
+        if begin < end:
+            yield begin, end
+        begin, end = first, behind
+    if begin < end:
+        yield begin, end

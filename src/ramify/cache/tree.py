@@ -416,7 +416,7 @@ class TokenTree:
             assert node.parent is not None, "the hidden root is on no path"
             survivors[node.parent] = None
             freed += self.pool.take_off(node)
-        self.pool.allocator.free(join([], sorted(freed)))
+        self.pool.allocator.free(freed)
         for node in survivors:
             self._merge_down(node)
         return self.num_free - before

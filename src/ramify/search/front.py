@@ -50,17 +50,7 @@ class Front:
         """Close what only its descendants need, prune what nothing needs."""
         tree, held = self._tree, self.held
         tree.mark(left & held, NodeState.IDLE)
-        tree.mark((left & parents) - held, NodeState.CLOSED)
-        # parents first: none is pruned from below before it is looked at
-        for node in sorted(left - held - parents):
-            if tree.leads_on(node):
-                tree.mark((node,), NodeState.CLOSED)
-            else:
-                self._prune(node)
-
-    def _prune(self, node: int) -> None:
-        """Prune a node that leads nowhere, and every ancestor that only led to it."""
-        leads_on = False
-        while not (leads_on or node == self.start or node in self.held):
-            node = self._tree.prune_grown(node)
-            leads_on = self._tree.leads_on(node)
+        rest = left - held
+        dead = [node for node in rest - parents if not tree.leads_on(node)]
+        tree.mark(rest.difference(dead), NodeState.CLOSED)
+        tree.prune_grown(dead, keep=held | {self.start})

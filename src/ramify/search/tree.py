@@ -6,7 +6,7 @@ finished branch can still be read, shown and exported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -99,6 +99,7 @@ class LogicalTree:
             0: LogicalNode(id=0, parent=None, seed=seed, token_ids=list(prompt_ids), text=prompt)
         }
         self._grown = GrownNodes()
+        self._appended_to: set[int] = set()  # parents of nodes that were not grown
 
     def __getitem__(self, node: int) -> LogicalNode:
         found = self._nodes.get(node)
@@ -134,6 +135,7 @@ class LogicalTree:
         self._nodes[node.id] = node
         self._num_nodes += 1
         above.children.append(node.id)
+        self._appended_to.add(parent)
         return node
 
     def grow(
@@ -172,12 +174,20 @@ class LogicalTree:
         for node in self._nodes.keys() & nodes:
             self._nodes[node].state = state
 
-    def prune_grown(self, node: int) -> int:
-        """Prune a grown node, which counts as a child of its parent no more; returns the parent."""
-        self.mark((node,), NodeState.PRUNED)
-        parent = self._grown.parent[node]
-        self._grown.num_living[parent] -= 1
-        return parent
+    def prune_grown(self, nodes: Iterable[int], keep: Collection[int]) -> None:
+        """Prune grown nodes that lead nowhere, and all above them, up to those to `keep`, that only
+        led there.
+        """
+        parent, num_living = self._grown.parent, self._grown.num_living
+        pruned = []
+        for node in nodes:
+            leads_on = False
+            while not (leads_on or node in keep):
+                pruned.append(node)
+                node = parent[node]
+                num_living[node] -= 1
+                leads_on = self.leads_on(node)
+        self.mark(pruned, NodeState.PRUNED)
 
     def prune_growing(self, keep: Collection[int] = ()) -> None:
         """Prune all nodes that are still growing but those to `keep`."""
@@ -192,9 +202,8 @@ class LogicalTree:
         """Whether a child of a node of a front lives; others may have appended some too."""
         if self._grown.num_living[node]:
             return True
-        known = self._nodes.get(node)
-        return known is not None and any(
-            self[child].state is not NodeState.PRUNED for child in known.children
+        return node in self._appended_to and any(
+            self[child].state is not NodeState.PRUNED for child in self[node].children
         )
 
     def _make(self, node: int) -> LogicalNode:
