@@ -18,7 +18,7 @@ from ramify.cache.integrity import check_tree
 from ramify.cache.node import Cursor, Node
 from ramify.cache.pool import Lines, NodePool
 from ramify.cache.radix import deduplicate, match_coming, match_computed, publish
-from ramify.cache.slots import Extent, cut, join
+from ramify.cache.slots import Extent, cut
 from ramify.core.errors import InputError, expected_got
 
 

@@ -66,7 +66,6 @@ class FrontSteps:
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Look at the trees as they are now, if the tasks are fronts that a step computes whole."""
         self._prepared = None
-        cache = self._live.cache
         fronts = [task for task in tasks if isinstance(task, Beams) and task.num_ranked == 0]
         paths = [tip for front in fronts for tip in front.tips]
         if len(fronts) < len(self._live.tasks) or len(paths) > beams.MAX_RANKED:
@@ -78,14 +77,14 @@ class FrontSteps:
         self._keep(fronts, tips, positions)
 
     def _prepare_behind(self, step: FrontStep) -> None:
-        """The same behind a step that gave up no path held before: only its own rows matter."""
+        """The same by arrays, behind a step that let no path go that was held before it."""
         paths = [tip for front in step.fronts for tip in front.tips]
         tips = step.before.tips.pruned(step.growth, paths)
         self._keep(step.fronts, tips, step.batch.positions + 1)
 
     def _keep(self, fronts: list[Beams], tips: Tips, positions: IntArray) -> None:
-        cache, num_lines = self._live.cache, len(positions)
-        cache.evict(num_lines - cache.num_free)  # the next step may need as many lines
+        cache = self._live.cache
+        cache.evict(len(positions) - cache.num_free)  # the next step may need as many lines
         self._prepared = _Prepared(fronts, tips, positions, cache.clock)
 
     # ── before a launch: what the device waits for ───────────────────────────────────────────────
@@ -128,10 +127,11 @@ class FrontSteps:
         except BaseException:
             self._live.cache.return_lines(step.lines)
             raise
-        holds_on = all(f.front.held.issubset(beams.action_of(f).held) for f in fronts)
+        # where a held path is let go, nodes may merge of which the arrays do not know
+        are_held = all(f.front.held.issubset(beams.action_of(f).held) for f in fronts)
         self._write(step)
         self._charge(step, rows)
-        if holds_on:
+        if are_held:
             self._prepare_behind(step)
         else:
             self.prepare(fronts)

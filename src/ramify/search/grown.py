@@ -28,9 +28,10 @@ class Level(NamedTuple):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class GrownNodes:
-    """Nodes of one token each, as lists by node id; entries of other nodes mean nothing.
+    """Nodes of one token each, as lists by node id.
 
-    The exception is `num_living`, which counts for all nodes.
+    Of nodes that were not grown, only the entries of `num_living` mean something. What somebody has
+    looked at is a `LogicalNode`, which others may write to: its state here may be an old one.
     """
 
     state: list[NodeState | None] = field(default_factory=list)
@@ -69,7 +70,7 @@ class GrownNodes:
         return level if level is not None and node < level.end else None
 
     def children_of(self, node: int) -> list[int]:
-        """Grown children of a grown node: all of the next level, as a front grows level by level."""
+        """Grown children of a grown node: they are of the next level, as fronts grow by levels."""
         place = bisect_right(self._levels, node, key=_begin)
         if place == len(self._levels):
             return []

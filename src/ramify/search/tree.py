@@ -175,18 +175,20 @@ class LogicalTree:
             self._nodes[node].state = state
 
     def prune_grown(self, nodes: Iterable[int], keep: Collection[int]) -> None:
-        """Prune grown nodes that lead nowhere, and all above them, up to those to `keep`, that only
-        led there.
+        """Prune grown nodes that lead nowhere, and every node above that only led there.
+
+        Args:
+            keep: nodes that stay although they lead nowhere; none of `nodes`.
         """
         parent, num_living = self._grown.parent, self._grown.num_living
         pruned = []
         for node in nodes:
             leads_on = False
-            while not (leads_on or node in keep):
+            while not leads_on:
                 pruned.append(node)
                 node = parent[node]
                 num_living[node] -= 1
-                leads_on = self.leads_on(node)
+                leads_on = node in keep or self.leads_on(node)
         self.mark(pruned, NodeState.PRUNED)
 
     def prune_growing(self, keep: Collection[int] = ()) -> None:
@@ -194,12 +196,13 @@ class LogicalTree:
         for node in self._nodes.values():
             if node.state is NodeState.GROWING and node.id not in keep:
                 node.state = NodeState.PRUNED
-        states = enumerate(self._grown.state)
-        growing = {node for node, state in states if state is NodeState.GROWING}
-        self.mark(growing.difference(keep), NodeState.PRUNED)
+        states = self._grown.state
+        for place, state in enumerate(states):
+            if state is NodeState.GROWING and place not in keep:
+                states[place] = NodeState.PRUNED
 
     def leads_on(self, node: int) -> bool:
-        """Whether a child of a node of a front lives; others may have appended some too."""
+        """Whether a child of a grown node lives; a controller may have appended some too."""
         if self._grown.num_living[node]:
             return True
         return node in self._appended_to and any(
