@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from ramify.cache import Cursor, TokenTree, build_forest, tips_of
+from ramify.cache import Cursor, Growth, Tips, TokenTree, build_forest, tips_of
 from ramify.core.forest import Forest
 
 PROMPT = list(range(100, 120))
@@ -28,28 +28,32 @@ def grow(
     pairs = zip(branch.tolist(), taken, strict=True)
     forks = iter(tree.fork_all(tips[b] for b, tip in pairs if tip is None))
     grown = [next(forks) if tip is None else tip for tip in taken]
-    for i, tip in enumerate(grown):
-        tree.append(tip, [token + i])
+    tree.append_all(grown, range(token, token + len(grown)))
     return grown
 
 
 def step(
-    tree: TokenTree, tips: list[Cursor], branch: np.ndarray, kept: np.ndarray, token: int
-) -> list[Cursor]:
+    tree: TokenTree, front: Tips, tips: list[Cursor], branch: np.ndarray, kept: np.ndarray
+) -> tuple[Growth, list[Cursor]]:
     """One step in arrays, then in the tree with the same slots; both must have one forest."""
-    front = tips_of(tips)
-    assert front is not None, "every tip is a computed node of its own"
     lacks = front.lacks_slot(branch)
     lines = tree.claim_lines(int(lacks.sum()))
     slots = front.next_slot[branch]
     slots[lacks] = lines.begin
-    forest = front.grown(branch, slots, kept)
-    grown = grow(tree, tips, branch, kept, token)
+    growth = front.grown(branch, slots, kept)
+    grown = grow(tree, tips, branch, kept, 50 * tips[0].length)
     tree.lay(grown, lacks, lines)
     assert [tree.slot_of(tip.node, tip.offset - 1) for tip in grown] == slots.tolist()
-    forest.validate()
-    assert_same(forest, build_forest([(tip.node, tip.offset) for tip in grown]))
-    return grown
+    growth.forest.validate()
+    assert_same(growth.forest, build_forest([(tip.node, tip.offset) for tip in grown]))
+    return growth, grown
+
+
+def found(tips: list[Cursor]) -> Tips:
+    """What a look at the nodes tells of the tips, all of them computed nodes of their own."""
+    front = tips_of(tips)
+    assert front is not None
+    return front
 
 
 @pytest.mark.parametrize("reserve", [0, 3, 64])
@@ -63,18 +67,25 @@ def test_arrays_grow_as_the_tree_does(make_tree, reserve: int, num_slots: int, s
     for token, tip in enumerate(tips):
         tree.grow(tip, [token])
     held: list[Cursor] = []
-    for token in range(0, 2000, 50):
+    front, num_looked = found(tips), 0
+    for _ in range(40):
         # a few parents of many, or everybody of one
         parents = width if rng.random() < 0.5 else rng.integers(1, width + 1)
         branch = rng.permutation(width)[:parents][rng.integers(0, parents, len(tips))]
         branch = np.arange(width) if rng.random() < 0.4 else branch
-        kept = rng.random(width) < rng.choice([0.0, 0.3])
-        grown = step(tree, tips, branch, kept, token)
+        kept = rng.random(width) < rng.choice([0.0, 0.1, 0.3])
+        growth, grown = step(tree, front, tips, branch, kept)
         held += [tip for tip, stays in zip(tips, kept, strict=True) if stays]
         dead = [t for t, stays in zip(tips, kept, strict=True) if not stays and t not in grown]
-        tree.prune(dead + held[:-5])
-        held, tips = held[-5:], grown
+        let_go, held = (held, []) if len(held) > 6 else ([], held)
+        tree.prune([*dead, *let_go])
+        tips, looked = grown, found(grown)
+        followed = looked if let_go else front.pruned(growth, grown)
+        assert_same(followed.forest, looked.forest)
+        assert np.array_equal(followed.next_slot, looked.next_slot)
+        front, num_looked = followed, num_looked + bool(let_go)
         tree.check_integrity()
+    assert 0 < num_looked < 30
     tree.prune([*tips, *held, root])
     tree.check_integrity()
     assert tree.num_free == num_slots
@@ -85,8 +96,30 @@ def test_a_front_may_shrink(make_tree) -> None:
     tips = tree.fork_all([tree.opened(PROMPT)] * 4)
     for token, tip in enumerate(tips):
         tree.grow(tip, [token])
-    grown = step(tree, tips, np.array([2, 0]), np.zeros(4, dtype=bool), 50)
+    _, grown = step(tree, found(tips), tips, np.array([2, 0]), np.zeros(4, dtype=bool))
     assert grown == [tips[2], tips[0]]
+
+
+def test_a_node_apart_from_its_child_keeps_no_other_apart(make_tree) -> None:
+    """It goes with its child, and the node above then merges with what is left below."""
+    tree = make_tree(400, reserve=0)
+    root = tree.opened(PROMPT)
+    top = tree.fork(root)
+    tree.grow(top, [1])
+    left, right = tree.fork_all([top, top])
+    tree.grow(right, [2])
+    tree.grow(left, [3])
+    child = tree.fork(left)
+    tree.opened([5] * 30)  # takes the slots behind
+    tree.grow(child, [4])
+    tree.prune([left, top])
+    tips = [child, right]
+    front = found(tips)
+    assert front.forest.num_nodes == 5
+    growth, grown = step(tree, front, tips, np.array([1, 1]), np.zeros(2, dtype=bool))
+    tree.prune([child])
+    assert found(grown).forest.num_nodes == 4
+    assert_same(front.pruned(growth, grown).forest, found(grown).forest)
 
 
 def test_only_computed_nodes_of_one_path_are_tips(make_tree) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ramify.core.seeds import child_seed, given_seed, given_seeds, gumbel_noise
+from ramify.core.seeds import child_seed, gumbel_noise
 
 
 def test_noise_is_gumbel_and_depends_on_every_argument() -> None:
@@ -24,12 +24,3 @@ def test_child_seeds_differ_and_the_first_child_inherits() -> None:
     seeds = [child_seed(42, index) for index in range(1000)]
     assert seeds[0] == 42 and len(set(seeds)) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_seeds_of_given_tokens_are_one_function_alone_and_together() -> None:
-    rng = np.random.default_rng(0)
-    seeds = [*rng.integers(0, 1 << 63, 50).tolist(), 0, (1 << 64) - 1, -3, 1 << 70]
-    tokens = [*rng.integers(0, 1 << 18, 50).tolist(), 0, 5, 0, 1]
-    alone = [given_seed(seed, (token,)) for seed, token in zip(seeds, tokens, strict=True)]
-    assert given_seeds(seeds, tokens) == alone
-    assert given_seeds([], []) == []

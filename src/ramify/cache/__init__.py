@@ -4,12 +4,13 @@ from ramify.cache.node import Cursor, Node
 from ramify.cache.pool import Lines
 from ramify.cache.slots import Extent, SlotAllocator
 from ramify.cache.snapshot import build_forest
-from ramify.cache.tips import Tips, tips_of
+from ramify.cache.tips import Growth, Tips, tips_of
 from ramify.cache.tree import TokenTree
 
 __all__ = [
     "Cursor",
     "Extent",
+    "Growth",
     "Lines",
     "Node",
     "SlotAllocator",

@@ -33,8 +33,9 @@ class EvictionQueue:
 
     def forget(self, node: Node) -> None:
         """Note that a node left the tree, so that its entry does not outlive it for long."""
-        if node.queued:
-            self._num_forgotten += 1
+        if not node.queued:
+            return
+        self._num_forgotten += 1
         if self._num_forgotten > len(self._heap) // 2 + 16:
             self._heap = [entry for entry in self._heap if entry[2].parent is not None]
             heapify(self._heap)

@@ -5,7 +5,7 @@ Only metadata lives here. `pool.py` says who owns slots, `tree.py` what happens 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 from ramify.cache.slots import Extent, cut, join, num_slots_in
@@ -52,12 +52,12 @@ class Node:
         self.id = next(_node_ids)
         self.parent: Node | None = None
         self.children: list[Node] = []
-        self._by_token: dict[int, list[Node]] = {}
+        self._by_token: dict[int, list[Node]] | None = None  # of the children, once it was asked
         self.tokens = tokens
         self.start = start
         self.extents: list[Extent] = []
         self.reserved: list[Extent] = []
-        self.lent: list[Extent] = []
+        self.lent: Sequence[Extent] = ()
         self.num_computed = 0
         self.ref = 0
         self.published = False
@@ -92,6 +92,10 @@ class Node:
 
     def children_by_token(self, token: int) -> list[Node]:
         """Children that begin with `token`, oldest first; live branches may repeat one another."""
+        if self._by_token is None:  # few nodes are ever asked, and many come and go
+            self._by_token = {}
+            for child in self.children:
+                self._by_token.setdefault(child.tokens[0], []).append(child)
         return self._by_token.get(token, [])
 
     def path(self) -> list[Node]:
@@ -111,16 +115,18 @@ class Node:
         """Hang `child` below this node, as the youngest."""
         child.parent = self
         self.children.append(child)
-        self._by_token.setdefault(child.tokens[0], []).append(child)
+        if self._by_token is not None:
+            self._by_token.setdefault(child.tokens[0], []).append(child)
 
     def detach(self, child: Node) -> None:
         """Take `child` off this node."""
         child.parent = None
         self.children.remove(child)
-        twins = self._by_token[child.tokens[0]]
-        twins.remove(child)
-        if not twins:
-            del self._by_token[child.tokens[0]]
+        if self._by_token is not None:
+            twins = self._by_token[child.tokens[0]]
+            twins.remove(child)
+            if not twins:
+                del self._by_token[child.tokens[0]]
 
     def split(self, offset: int) -> Node:
         """Cut the span in two and return the new upper half; this node stays as the lower half.
@@ -180,7 +186,7 @@ class Node:
         for cursor in self.cursors:
             cursor.node = self
         child.parent, child.extents, child.reserved = None, [], []
-        child.children, child._by_token, child.cursors = [], {}, {}
+        child.children, child._by_token, child.cursors = [], None, {}
         return child
 
     def __repr__(self) -> str:

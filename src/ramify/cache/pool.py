@@ -138,7 +138,7 @@ class NodePool:
             own, rest = cut(rest, 1)
             passed, kept = join(passed, before), join(kept, own)
             begin = place + 1
-        node.lent = []
+        node.lent = ()
         node.extents = join(node.extents, kept)
         # what lies behind the last slot comes first, so that the node goes on in one line
         self.set_reservation(node, join(join(rest, node.reserved), passed))
@@ -157,16 +157,24 @@ class NodePool:
         begins = [np.arange(begin, end, size, dtype=np.int64) for begin, end in extents]
         return Lines(np.concatenate([np.empty(0, dtype=np.int64), *begins]), size)
 
-    def lay(self, node: Node, line: Extent) -> None:
-        """Give a node without a reservation the first slot of a claimed line, and reserve the rest.
-
-        The line may be one slot long.
-        """
-        assert not node.reserved, f"{node} has room of its own"
-        begin, end = line
-        node.extents = join(node.extents, [Extent(begin, begin + 1)])
-        if end > begin + 1:
-            self.set_reservation(node, [Extent(begin + 1, end)])
+    def lay(self, nodes: Sequence[Node], lacks_slot: Sequence[bool], lines: Lines) -> None:
+        """Give the last token of each node its slot; see TokenTree.lay."""
+        begins, size = iter(lines.begin.tolist()), lines.size
+        for node, is_lacking in zip(nodes, lacks_slot, strict=True):
+            if not is_lacking:
+                if not self._use_next_reserved(node):
+                    self.ensure(node, len(node.tokens))
+                continue
+            assert not node.reserved, f"{node} has room of its own"
+            begin = next(begins)
+            if node.extents:
+                node.extents = join(node.extents, [Extent(begin, begin + 1)])
+            else:
+                node.extents = [Extent(begin, begin + 1)]
+            if size > 1:
+                node.reserved = [Extent(begin + 1, begin + size)]
+                self.num_reserved += size - 1
+                self.reserving[node] = None
 
     def hand_over(self, child: Node) -> None:
         """Move the parent's unused reservation to a child without slots: one contiguous line."""
@@ -174,20 +182,20 @@ class NodePool:
         if parent is None or child.extents or child.reserved or not parent.reserved:
             return
         if parent.num_slots == len(parent.tokens):
-            reserved = parent.reserved
-            self.set_reservation(parent, [])
-            self.set_reservation(child, reserved)
+            child.reserved, parent.reserved = parent.reserved, []
+            del self.reserving[parent]
+            self.reserving[child] = None
 
     def set_reservation(self, node: Node, extents: list[Extent]) -> None:
         """Book `extents` as the node's reservation, instead of the present one; frees nothing."""
-        if not extents and not node.reserved:
-            return
-        self.num_reserved += num_slots_in(extents) - num_slots_in(node.reserved)
+        if node.reserved:
+            self.num_reserved -= num_slots_in(node.reserved)
+            if not extents:
+                del self.reserving[node]
+        elif extents:
+            self.reserving[node] = None
+        self.num_reserved += num_slots_in(extents)
         node.reserved = extents
-        if extents:
-            self.reserving.setdefault(node)
-        else:
-            self.reserving.pop(node, None)
 
     def free_reservation(self, node: Node) -> None:
         """Give the node's unused room back to the allocator."""
@@ -235,8 +243,10 @@ class NodePool:
         """
         assert not node.children, "a node with children cannot be removed"
         assert node.parent is not None, "the node is not in the tree"
-        held = [*node.extents, *node.reserved]
-        self.set_reservation(node, [])
+        held = node.extents
+        if node.reserved:
+            held += node.reserved
+            self.set_reservation(node, [])
         node.extents, node.num_computed = [], 0
         node.parent.detach(node)
         self.queue.forget(node)

@@ -7,7 +7,7 @@ single free extent holds it, it gets several.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ramify.core.errors import InputError, OutOfSlots, expected_got
@@ -75,7 +75,7 @@ class SlotAllocator:
         self._end_of: dict[int, int] = {}
         self._by_size: list[tuple[int, int]] = []  # (size, begin)
         if num_slots:
-            self._insert(0, num_slots)
+            self.free([Extent(0, num_slots)])
 
     @property
     def largest_free(self) -> int:
@@ -121,24 +121,35 @@ class SlotAllocator:
 
     def free(self, extents: Iterable[Extent]) -> None:
         """Give slots back; neighbouring free extents fuse. A double free is an assertion error."""
-        for begin, end in extents:
+        for begin, end in _fused(extents):
             assert 0 <= begin < end <= self.num_slots, f"no such extent: [{begin}, {end})"
             place = bisect_right(self._begins, begin)
             before = self._begins[place - 1] if place else None
             after = self._begins[place] if place < len(self._begins) else None
             assert before is None or self._end_of[before] <= begin, f"double free at slot {begin}"
             assert after is None or end <= after, f"double free at slot {after}"
+            self.num_free += end - begin
+            first = begin  # of the free extent that is made
             if before is not None and self._end_of[before] == begin:
-                begin = self._remove(before).begin
-            if after == end:
-                end = self._remove(after).end
-            self._insert(begin, end)
+                self._drop_size(before, begin)
+                first = before
+            if after is not None and after == end:
+                end = self._end_of.pop(after)
+                self._drop_size(after, end)
+                if first < begin:
+                    del self._begins[place]
+                else:
+                    self._begins[place] = begin
+            elif first == begin:
+                self._begins.insert(place, begin)
+            self._end_of[first] = end
+            insort(self._by_size, (end - first, first))
 
     def _take(self, begin: int, num_slots: int) -> Extent:
         """Cut `num_slots` slots off the front of the free extent at `begin`."""
         end = self._end_of.pop(begin)
         place = bisect_left(self._begins, begin)
-        del self._by_size[bisect_left(self._by_size, (end - begin, begin))]
+        self._drop_size(begin, end)
         rest = begin + num_slots
         if rest < end:  # what is left keeps its place by address
             self._begins[place] = rest
@@ -149,15 +160,19 @@ class SlotAllocator:
         self.num_free -= num_slots
         return Extent(begin, rest)
 
-    def _insert(self, begin: int, end: int) -> None:
-        insort(self._begins, begin)
-        insort(self._by_size, (end - begin, begin))
-        self._end_of[begin] = end
-        self.num_free += end - begin
-
-    def _remove(self, begin: int) -> Extent:
-        end = self._end_of.pop(begin)
-        del self._begins[bisect_left(self._begins, begin)]
+    def _drop_size(self, begin: int, end: int) -> None:
         del self._by_size[bisect_left(self._by_size, (end - begin, begin))]
-        self.num_free -= end - begin
-        return Extent(begin, end)
+
+
+def _fused(extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
+    """The same ranges in order of address, those that touch as one."""
+    begin = end = -1
+    for first, behind in sorted(extents):
+        if first == end:
+            end = behind
+            continue
+        if begin < end:
+            yield begin, end
+        begin, end = first, behind
+    if begin < end:
+        yield begin, end

@@ -18,7 +18,7 @@ from ramify.cache.integrity import check_tree
 from ramify.cache.node import Cursor, Node
 from ramify.cache.pool import Lines, NodePool
 from ramify.cache.radix import deduplicate, match_coming, match_computed, publish
-from ramify.cache.slots import Extent, cut, join
+from ramify.cache.slots import Extent, cut
 from ramify.core.errors import InputError, expected_got
 
 
@@ -153,7 +153,7 @@ class TokenTree:
     def fork_all(self, cursors: Iterable[Cursor]) -> list[Cursor]:
         """What `fork` of each of these paths makes, a path as often as it is named."""
         cursors = list(cursors)
-        for cursor in cursors:
+        for cursor in dict.fromkeys(cursors):
             self._check_open(cursor)
         twins = self._enter([cursor.node for cursor in cursors])
         for twin, cursor in zip(twins, cursors, strict=True):
@@ -170,17 +170,19 @@ class TokenTree:
         tokens = list(token_ids)
         if not tokens:
             return
-        node = cursor.node
-        if node.is_tip:
-            node.tokens += tokens
-            return
-        child = Node(tokens, node.end, self._clock)
-        is_first = not node.children
-        node.attach(child)
-        child.ref = 1
-        self._move(cursor, child)
-        if is_first:
-            self.pool.hand_over(child)
+        if cursor.node.is_tip:
+            cursor.node.tokens += tokens
+        else:
+            self._branch_off(cursor, tokens)
+
+    def append_all(self, cursors: Iterable[Cursor], tokens: Iterable[int]) -> None:
+        """`append` of a token to each of these paths."""
+        for cursor, token in zip(cursors, tokens, strict=True):
+            self._check_open(cursor)
+            if cursor.node.is_tip:
+                cursor.node.tokens.append(token)
+            else:
+                self._branch_off(cursor, [token])
 
     def path(self, cursor: Cursor) -> list[Node]:
         """Nodes of the path from its root to its leaf."""
@@ -262,15 +264,12 @@ class TokenTree:
                 whose room ahead is the rest of it. The others take the first slot reserved for
                 them, as `reserve_slots` does.
         """
-        extents = iter(lines.extents())
-        for cursor, is_lacking in zip(cursors, lacks_slot.tolist(), strict=True):
-            node, num_tokens = cursor.node, len(cursor.node.tokens)
-            assert node.num_computed == num_tokens - 1, f"{node} has not one token to compute"
-            if is_lacking:
-                self.pool.lay(node, next(extents))
-            else:
-                self.pool.ensure(node, num_tokens)
-            node.num_computed = num_tokens
+        nodes = [cursor.node for cursor in cursors]
+        for node in nodes:
+            assert len(node.tokens) - node.num_computed == 1, f"{node}: not one token to compute"
+        self.pool.lay(nodes, lacks_slot.tolist(), lines)
+        for node in nodes:
+            node.num_computed += 1
 
     def make_room_ahead(self, cursor: Cursor, num_slots: int) -> None:
         """Move a path's uncomputed tokens to where `num_slots` slots follow in a row, if need be.
@@ -408,14 +407,16 @@ class TokenTree:
         freed: list[Extent] = []
         survivors = {cursor.node: None for cursor in doomed}  # the lowest of each path
         for node in self._leave(doomed):
-            if node.ref == 0 and not node.published:
-                del survivors[node]
-                assert node.parent is not None, "the hidden root is on no path"
-                survivors.setdefault(node.parent)
-                freed += self.pool.take_off(node)
-            elif node.ref == 0:
+            if node.ref:
+                continue
+            if node.published:
                 self.pool.retire(node)
-        self.pool.allocator.free(join([], sorted(freed)))
+                continue
+            del survivors[node]
+            assert node.parent is not None, "the hidden root is on no path"
+            survivors[node.parent] = None
+            freed += self.pool.take_off(node)
+        self.pool.allocator.free(freed)
         for node in survivors:
             self._merge_down(node)
         return self.num_free - before
@@ -436,11 +437,7 @@ class TokenTree:
         for cursor in cursors:
             self.cursors[cursor] = None
             cursor.node.cursors[cursor] = None
-        for node, num_paths in _paths_through(ends):
-            if node.ref == 0:
-                self.pool.revive(node)
-            node.ref += num_paths
-            node.last_used = self._clock
+        self._count_paths(ends, 1)
         return cursors
 
     def _leave(self, cursors: Sequence[Cursor]) -> list[Node]:
@@ -449,17 +446,45 @@ class TokenTree:
         for cursor in cursors:
             del self.cursors[cursor]
             del cursor.node.cursors[cursor]
-        passed = _paths_through([cursor.node for cursor in cursors])
-        for node, num_paths in passed:
-            node.ref -= num_paths
-            node.last_used = self._clock
-        return [node for node, _ in passed]
+        return self._count_paths([cursor.node for cursor in cursors], -1)
 
-    def _move(self, cursor: Cursor, node: Node) -> None:
-        """Let a path end at another node; reference counts are the caller's."""
-        del cursor.node.cursors[cursor]
-        node.cursors[cursor] = None
-        cursor.node = node
+    def _count_paths(self, ends: Iterable[Node], change: int) -> list[Node]:
+        """Note that a path begins (1) or ended (-1) at each of these; returns all nodes above.
+
+        Children come first; the hidden root is not counted.
+        """
+        count: dict[Node, int] = {}
+        for end in ends:
+            node = end
+            while node.parent is not None and node not in count:
+                count[node] = 0
+                node = node.parent
+            if end.parent is not None:
+                count[end] += change
+        # children start after their parents
+        nodes = sorted(count, key=attrgetter("start"), reverse=True)
+        for node in nodes:
+            num_paths, above = count[node], node.parent
+            if above in count:
+                count[above] += num_paths
+            if node.ref == 0:
+                self.pool.revive(node)
+            node.ref += num_paths
+            node.last_used = self._clock
+        return nodes
+
+    def _branch_off(self, cursor: Cursor, tokens: list[int]) -> None:
+        """Let a path end at a new child of its node."""
+        node = cursor.node
+        child = Node(tokens, node.end, self._clock)
+        is_first = not node.children
+        node.attach(child)
+        child.ref = 1
+        del node.cursors[cursor]
+        child.cursors[cursor] = None
+        cursor.node = child
+        if is_first:
+            self.pool.hand_over(child)
 
     def _retire_path(self, cursor: Cursor) -> int:
         """End a path and keep what is computed of it as prefix cache; returns the slots freed."""
@@ -487,22 +512,3 @@ class TokenTree:
         """Fuse a node with its only child, and again, as long as that is metadata only."""
         while node.can_absorb_child():
             self.pool.absorb_child(node)
-
-
-def _paths_through(ends: Iterable[Node]) -> list[tuple[Node, int]]:
-    """Nodes above these ends and the ends through each, children first; the hidden root is none."""
-    count: dict[Node, int] = {}
-    for end in ends:
-        node = end
-        while node.parent is not None and node not in count:
-            count[node] = 0
-            node = node.parent
-        if end.parent is not None:
-            count[end] += 1
-    # children start after their parents
-    nodes = sorted(count, key=attrgetter("start"), reverse=True)
-    for node in nodes:
-        assert node.parent is not None
-        if node.parent in count:
-            count[node.parent] += count[node]
-    return [(node, count[node]) for node in nodes]

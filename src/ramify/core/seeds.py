@@ -41,20 +41,6 @@ def given_seed(seed: int, tokens: Sequence[int]) -> int:
     return seed
 
 
-def given_seeds(seeds: Sequence[int], tokens: Sequence[int]) -> list[int]:
-    """`given_seed` of each seed with one token, by array operations."""
-    # of a seed that a user gave, 64 bits count
-    above = np.array([seed & MASK for seed in seeds], dtype=np.uint64)
-    mixed = above ^ _mix64(np.array(tokens, dtype=np.uint64))
-    made: list[int] = (_mix64(mixed) >> np.uint64(1)).tolist()
-    return made
-
-
-def _mix64(values: np.ndarray) -> np.ndarray:
-    """`mix64` of each value [n] uint64."""
-    return _finish(values + np.uint64(GOLDEN))
-
-
 def _finish(bits: np.ndarray) -> np.ndarray:
     """The finaliser of SplitMix64, uint64."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(MIX_A)

@@ -121,8 +121,7 @@ def edit(live: LiveTrees, beams: Beams) -> None:
         if live.start_node(task) in let_go:
             live.open(task)
     beams.let_go = [*free.values(), *(request.cursors.pop(node) for node in let_go)]
-    for tip, token in zip(grown, action.tokens, strict=True):
-        cache.append(tip, (token,))
+    cache.append_all(grown, action.tokens)
     beams.tips, beams.is_edited = grown, True
 
 

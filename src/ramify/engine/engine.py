@@ -378,8 +378,6 @@ class Engine:
         if request.is_done:
             return
         request.error = error
-        for node in request.tree:
-            if node.state is NodeState.GROWING:
-                node.state = NodeState.PRUNED
+        request.tree.prune_growing()
         self.live.release(request, keep={request.tree.root})
         request.usage.total_s = self._clock() - request.arrived_s

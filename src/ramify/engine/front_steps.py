@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ramify.cache import Lines, Tips, tips_of
+from ramify.cache import Growth, Lines, Tips, tips_of
 from ramify.engine import beams
 from ramify.engine.batch import StepBatch
 from ramify.engine.best import QueuedBest
@@ -42,10 +42,16 @@ class _Prepared(NamedTuple):
 class FrontStep(NamedTuple):
     """A step that is ready to run."""
 
-    fronts: list[Beams]
+    before: _Prepared
     batch: StepBatch  # the rows of the fronts, one after another
+    growth: Growth
     lacks_slot: npt.NDArray[np.bool_]  # [n] rows whose slot was not reserved
     lines: Lines  # theirs
+
+    @property
+    def fronts(self) -> list[Beams]:
+        """Whose step it is."""
+        return self.before.fronts
 
 
 class FrontSteps:
@@ -60,7 +66,6 @@ class FrontSteps:
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Look at the trees as they are now, if the tasks are fronts that a step computes whole."""
         self._prepared = None
-        cache = self._live.cache
         fronts = [task for task in tasks if isinstance(task, Beams) and task.num_ranked == 0]
         paths = [tip for front in fronts for tip in front.tips]
         if len(fronts) < len(self._live.tasks) or len(paths) > beams.MAX_RANKED:
@@ -69,7 +74,17 @@ class FrontSteps:
         if tips is None:
             return
         positions = np.array([tip.length for tip in paths], dtype=np.int64)
-        cache.evict(len(paths) - cache.num_free)  # the next step may need as many lines
+        self._keep(fronts, tips, positions)
+
+    def _prepare_behind(self, step: FrontStep) -> None:
+        """The same by arrays, behind a step that let no path go that was held before it."""
+        paths = [tip for front in step.fronts for tip in front.tips]
+        tips = step.before.tips.pruned(step.growth, paths)
+        self._keep(step.fronts, tips, step.batch.positions + 1)
+
+    def _keep(self, fronts: list[Beams], tips: Tips, positions: IntArray) -> None:
+        cache = self._live.cache
+        cache.evict(len(positions) - cache.num_free)  # the next step may need as many lines
         self._prepared = _Prepared(fronts, tips, positions, cache.clock)
 
     # ── before a launch: what the device waits for ───────────────────────────────────────────────
@@ -87,14 +102,15 @@ class FrontSteps:
         slots = tips.next_slot[branch]
         slots[lacks_slot] = lines.begin
         tokens = [token for front in prepared.fronts for token in beams.action_of(front).tokens]
+        growth = tips.grown(branch, slots, is_kept)
         batch = StepBatch(
             token_ids=np.array(tokens, dtype=np.int64),
             positions=prepared.positions[branch],
             slots=slots,
             logit_rows=np.arange(len(branch)),
-            forest=tips.grown(branch, slots, is_kept),
+            forest=growth.forest,
         )
-        return FrontStep(prepared.fronts, batch, lacks_slot, lines)
+        return FrontStep(prepared, batch, growth, lacks_slot, lines)
 
     def _is_current(self, prepared: _Prepared) -> bool:
         """Whether all there is to do is what was selected of these fronts, and no tree changed."""
@@ -111,9 +127,14 @@ class FrontSteps:
         except BaseException:
             self._live.cache.return_lines(step.lines)
             raise
+        # where a held path is let go, nodes may merge of which the arrays do not know
+        are_held = all(f.front.held.issubset(beams.action_of(f).held) for f in fronts)
         self._write(step)
         self._charge(step, rows)
-        self.prepare(fronts)
+        if are_held:
+            self._prepare_behind(step)
+        else:
+            self.prepare(fronts)
         for front, ranking in zip(fronts, queued, strict=True):
             beams.take_best(front, ranking)
             beams.answer(self._live, front)

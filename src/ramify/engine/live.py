@@ -295,9 +295,7 @@ class LiveTrees:
 
     def finish(self, request: Request, action: Finish) -> None:
         """End a request as its controller wishes; growing branches that are no output are cut."""
-        for node in request.tree:
-            if node.state is NodeState.GROWING and node.id not in action.outputs:
-                node.state = NodeState.PRUNED
+        request.tree.prune_growing(keep=action.outputs)
         request.finish = action
         self.release(request, keep={request.tree.root, *action.outputs})
 

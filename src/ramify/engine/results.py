@@ -63,8 +63,7 @@ def beam_output(request: Request, search: BeamSearch, codec: Codec) -> RequestOu
     """The result of a beam search; whole beams are decoded at once."""
     output = request_output(request)
     # beams choose among probable tokens instead of sampling: what they appended was generated
-    made = sum(len(node.token_ids) for node in request.tree)
-    output.usage.generated_tokens = made - len(request.prompt_ids)
+    output.usage.generated_tokens = request.tree.num_tokens - len(request.prompt_ids)
     nodes = request.finish.outputs if request.finish is not None else ()
     del output.outputs[len(nodes) :]  # of a search that failed: beams on their way
     for node, beam in zip(nodes, output.outputs, strict=True):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from ramify.core.errors import InputError, expected_got
-from ramify.core.seeds import given_seeds
 from ramify.search.controller import Select
 from ramify.search.tree import LogicalTree, NodeState
 
@@ -18,6 +17,7 @@ class Front:
         self.nodes: Sequence[int] = [start]
         self.held: frozenset[int] = frozenset()
         self._tree = tree
+        self._base = tree[start].cumulative_logprob
 
     def check(self, action: Select) -> None:
         """Raise InputError where the action names other nodes than it may, or uneven lists."""
@@ -39,45 +39,18 @@ class Front:
         Args:
             text_of: a token's text.
         """
-        tree = self._tree
         left = {*self.nodes, *self.held} - {self.start}
-        made = []
-        base = tree[self.start].cumulative_logprob
-        above = [tree[node].seed for node in action.nodes]
-        seeds = given_seeds(above, action.tokens)
-        columns = zip(action.nodes, seeds, action.tokens, action.logprobs, strict=True)
-        for parent, seed, token, logprob in columns:
-            child, total = tree.add(parent, seed=seed), base + float(logprob)
-            child.token_ids, child.text = [token], text_of(token)
-            child.token_logprobs = [total - child.cumulative_logprob]
-            child.cumulative_logprob, child.structured = total, action.structured
-            made.append(child.id)
-        self.nodes, self.held = made, frozenset(action.held)
-        self._settle(left)
+        logprobs = [self._base + float(logprob) for logprob in action.logprobs]
+        columns = action.nodes, action.tokens, logprobs
+        self.nodes = self._tree.grow(*columns, action.structured, text_of)
+        self.held = frozenset(action.held)
+        self._settle(left, set(action.nodes))
 
-    def _settle(self, left: Iterable[int]) -> None:
+    def _settle(self, left: set[int], parents: set[int]) -> None:
         """Close what only its descendants need, prune what nothing needs."""
-        for node in left:
-            if node in self.held:
-                self._tree[node].state = NodeState.IDLE
-            elif self._leads_on(node):
-                self._tree[node].state = NodeState.CLOSED
-            else:
-                self._prune(node)
-
-    def _leads_on(self, node: int) -> bool:
-        """Whether a child lives; children that the controller appended count too."""
-        tree, children = self._tree, self._tree[node].children
-        return bool(children) and any(
-            tree[child].state is not NodeState.PRUNED for child in children
-        )
-
-    def _prune(self, node: int) -> None:
-        """Prune a node that leads nowhere, and every ancestor that only led to it."""
-        leads_on = False
-        while not (leads_on or node == self.start or node in self.held):
-            step = self._tree[node]
-            step.state = NodeState.PRUNED
-            assert step.parent is not None, "the front hangs below its start"
-            node = step.parent
-            leads_on = self._leads_on(node)
+        tree, held = self._tree, self.held
+        tree.mark(left & held, NodeState.IDLE)
+        rest = left - held
+        dead = [node for node in rest - parents if not tree.leads_on(node)]
+        tree.mark(rest.difference(dead), NodeState.CLOSED)
+        tree.prune_grown(dead, keep=held | {self.start})

@@ -6,13 +6,14 @@ finished branch can still be read, shown and exported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from ramify.core.outputs import FinishReason, TokenLogprob
 from ramify.core.structured import StructuredOutput
+from ramify.search.grown import GrownNodes, Level
 
 
 class NodeState(Enum):
@@ -84,49 +85,165 @@ class TreeView(Protocol):
 
 
 class LogicalTree:
-    """The one implementation of `TreeView`; the engine writes it, controllers only read."""
+    """The one implementation of `TreeView`; the engine writes it, controllers only read.
+
+    Nodes of fronts are columns (grown.py) until somebody looks at them.
+    """
 
     def __init__(self, prompt_ids: list[int], prompt: str, seed: int) -> None:
         self.root = 0
         self.generated_tokens = 0
         self.elapsed_s = 0.0
+        self._num_nodes = 1
         self._nodes = {
             0: LogicalNode(id=0, parent=None, seed=seed, token_ids=list(prompt_ids), text=prompt)
         }
+        self._grown = GrownNodes()
+        self._appended_to: set[int] = set()  # parents of nodes that were not grown
 
     def __getitem__(self, node: int) -> LogicalNode:
-        return self._nodes[node]
+        found = self._nodes.get(node)
+        return self._make(node) if found is None else found
 
     def __contains__(self, node: object) -> bool:
-        return node in self._nodes
+        return node in range(self._num_nodes)
 
     def __iter__(self) -> Iterator[LogicalNode]:
-        return iter(self._nodes.values())
+        return map(self.__getitem__, range(self._num_nodes))
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        return self._num_nodes
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all nodes, prompt included."""
+        grown = self._grown
+        others = (len(n.token_ids) for n in self._nodes.values() if grown.level_of(n.id) is None)
+        return grown.num_nodes + sum(others)
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────
     def add(self, parent: int, *, seed: int, tag: object = None) -> LogicalNode:
         """Hang a new growing node under `parent`; its path log-probability starts from there."""
-        above = self._nodes[parent]
+        above = self[parent]
         node = LogicalNode(
-            id=len(self._nodes),
+            id=self._num_nodes,
             parent=parent,
             seed=seed,
             cumulative_logprob=above.cumulative_logprob,
             tag=tag,
         )
         self._nodes[node.id] = node
+        self._num_nodes += 1
         above.children.append(node.id)
+        self._appended_to.add(parent)
         return node
 
+    def grow(
+        self,
+        parents: Sequence[int],
+        tokens: Sequence[int],
+        logprobs: Sequence[float],
+        structured: StructuredOutput | None,
+        text_of: Callable[[int], str],
+    ) -> list[int]:
+        """Hang a growing node of one token under each of `parents`: the next level of a front.
+
+        Their seeds are those of given tokens.
+
+        Args:
+            parents: nodes that were grown last, or one that was looked at.
+            logprobs: cumulative log-probability of each path, natural log.
+            text_of: a token's text.
+        """
+        begin, end = self._num_nodes, self._num_nodes + len(parents)
+        children = list(range(begin, end))
+        level = Level(begin, end, structured, text_of)
+        self._grown.add(level, parents, tokens, logprobs, NodeState.GROWING)
+        self._num_nodes = end
+        if known := self._nodes.keys() & set(parents):
+            for child, parent in zip(children, parents, strict=True):
+                if parent in known:
+                    self._nodes[parent].children.append(child)
+        return children
+
+    def mark(self, nodes: Collection[int], state: NodeState) -> None:
+        """Set the state of grown nodes."""
+        states = self._grown.state
+        for node in nodes:
+            states[node] = state
+        for node in self._nodes.keys() & nodes:
+            self._nodes[node].state = state
+
+    def prune_grown(self, nodes: Iterable[int], keep: Collection[int]) -> None:
+        """Prune grown nodes that lead nowhere, and every node above that only led there.
+
+        Args:
+            keep: nodes that stay although they lead nowhere; none of `nodes`.
+        """
+        parent, num_living = self._grown.parent, self._grown.num_living
+        pruned = []
+        for node in nodes:
+            leads_on = False
+            while not leads_on:
+                pruned.append(node)
+                node = parent[node]
+                num_living[node] -= 1
+                leads_on = node in keep or self.leads_on(node)
+        self.mark(pruned, NodeState.PRUNED)
+
+    def prune_growing(self, keep: Collection[int] = ()) -> None:
+        """Prune all nodes that are still growing but those to `keep`."""
+        for node in self._nodes.values():
+            if node.state is NodeState.GROWING and node.id not in keep:
+                node.state = NodeState.PRUNED
+        states = self._grown.state
+        for place, state in enumerate(states):
+            if state is NodeState.GROWING and place not in keep:
+                states[place] = NodeState.PRUNED
+
+    def leads_on(self, node: int) -> bool:
+        """Whether a child of a grown node lives; a controller may have appended some too."""
+        if self._grown.num_living[node]:
+            return True
+        return node in self._appended_to and any(
+            self[child].state is not NodeState.PRUNED for child in self[node].children
+        )
+
+    def _make(self, node: int) -> LogicalNode:
+        """The object of a grown node; from now on it tells what becomes of the node."""
+        grown, level = self._grown, self._grown.level_of(node)
+        if level is None:
+            raise KeyError(node)
+        state, parent, token = grown.state[node], grown.parent[node], grown.token[node]
+        assert state is not None, "a grown node has a state"
+        above = self._nodes.get(parent)
+        total, sums = grown.cumulative_logprob[node], grown.cumulative_logprob
+        made = self._nodes[node] = LogicalNode(
+            id=node,
+            parent=parent,
+            seed=grown.seed_of(node, self._seed_of),
+            state=state,
+            token_ids=[token],
+            text=level.text_of(token),
+            cumulative_logprob=total,
+            token_logprobs=[total - (sums[parent] if above is None else above.cumulative_logprob)],
+            structured=level.structured,
+            children=grown.children_of(node),
+        )
+        return made
+
+    def _seed_of(self, node: int) -> int | None:
+        known = self._nodes.get(node)
+        return None if known is None else known.seed
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────
     def path(self, node: int) -> list[LogicalNode]:
         """Nodes from the root down to `node`, both included."""
         nodes = []
         at: int | None = node
         while at is not None:
-            nodes.append(self._nodes[at])
-            at = self._nodes[at].parent
+            nodes.append(self[at])
+            at = nodes[-1].parent
         return nodes[::-1]
 
     def path_length(self, node: int) -> int:
@@ -146,13 +263,13 @@ class LogicalTree:
         tokens: list[int] = []
         at: int | None = node
         while at is not None and len(tokens) < count:
-            tokens = self._nodes[at].token_ids[-count:] + tokens
-            at = self._nodes[at].parent
+            tokens = self[at].token_ids[-count:] + tokens
+            at = self[at].parent
         return tokens[-count:]
 
     def subtree(self, node: int) -> list[LogicalNode]:
         """`node` and everything below it, parents before children."""
-        found = [self._nodes[node]]
+        found = [self[node]]
         for step in found:
-            found.extend(self._nodes[child] for child in step.children)
+            found.extend(self[child] for child in step.children)
         return found
