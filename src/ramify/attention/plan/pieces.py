@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ramify.core.forest import Forest
+from ramify.core.forest_order import ORDER, OWN_HI, ROW_HI, ROW_LO, SEEN, SEES, START
 from ramify.core.jit import njit
 
 IntArray = npt.NDArray[np.int64]
@@ -47,39 +48,31 @@ def visible_pieces(forest: Forest) -> Pieces:
 
 def visible(forest: Forest) -> Visible:
     """What the rows of a forest see. O(nodes + runs + rows)."""
-    order = forest.order
+    order, runs = forest.order, (forest.run_indptr, forest.run_begin, forest.run_len)
     columns = np.empty((7, len(forest.run_begin)), dtype=np.int64)
-    count = _list_visible(
-        (forest.run_indptr, forest.run_begin, forest.run_len),
-        (order.node_order, order.node_start, order.visible_len),
-        (order.row_lo, order.own_hi, order.row_hi),
-        order.ordered_len,
-        columns,
-    )
+    count = _list_visible(*runs, order.nodes, order.rows, columns)
     slot, length, node, offset, position, lo, hi = columns[:, :count]
     pieces = Pieces(slot=slot, length=length, node=node, offset=offset)
     return Visible(pieces=pieces, position=position, lo=lo, hi=hi)
 
 
 @njit
-def _list_visible(runs, nodes, intervals, ordered_len, out):  # type: ignore[no-untyped-def]
-    run_indptr, run_begin, run_len = runs
-    node_order, node_start, visible_len = nodes
-    row_lo, own_hi, row_hi = intervals
+def _list_visible(run_indptr, run_begin, run_len, nodes, rows, out):  # type: ignore[no-untyped-def]
     count = 0
-    for node in node_order:
-        offset, lo = 0, row_lo[node]
+    for place in range(len(nodes)):
+        node = nodes[place, ORDER]
+        offset, lo = 0, nodes[node, ROW_LO]
         for run in range(run_indptr[node], run_indptr[node + 1]):
-            length = min(run_len[run], visible_len[node] - offset)
+            length = min(run_len[run], nodes[node, SEEN] - offset)
             if length <= 0:
                 continue  # nobody sees the rest, or the run is empty
             # own rows come first by growing length, and some row sees this run: so there is one
             # at lo, and the first of these two questions is the one whose answer hardly varies
-            while ordered_len[lo] <= offset and lo < own_hi[node]:
+            while rows[SEES, lo] <= offset and lo < nodes[node, OWN_HI]:
                 lo += 1
             out[0, count], out[1, count], out[2, count] = run_begin[run], length, node
-            out[3, count], out[4, count] = offset, node_start[node] + offset
-            out[5, count], out[6, count] = lo, row_hi[node]
+            out[3, count], out[4, count] = offset, nodes[node, START] + offset
+            out[5, count], out[6, count] = lo, nodes[node, ROW_HI]
             offset += run_len[run]
             count += 1
     return count

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ramify.attention.plan.pieces import IntArray, Pieces, expand
 from ramify.core.forest import Forest
+from ramify.core.forest_order import GROWS, OWN_HI, POSITION, ROW_HI, ROW_LO, SEES, START
 from ramify.core.jit import njit
 
 
@@ -127,16 +128,18 @@ def plan_from_pieces(
         why: how the method came to be chosen.
     """
     order = forest.order
-    first_row = forest.first_row(pieces.node, pieces.offset)
     places = np.empty((3, len(item)), dtype=np.int64)
     flags = np.empty((2, len(item)), dtype=np.bool_)
-    starts, item_lo, item_hi = items = np.empty((3, len(item) + 1), dtype=np.int64)
-    num_items, can_grow, unique, path, per_branch = _place(
-        (pieces.node, pieces.offset, pieces.length, item, first_row),
-        row_range or (item[:0], item[:0]),
-        (order.node_start, order.row_lo, order.row_hi, order.own_hi),
-        (order.own_visible_len, order.visible_len, forest.length),
-        order.ordered_position,
+    items = np.empty((3, len(item) + 1), dtype=np.int64)
+    num_items = _place(
+        pieces.node,
+        pieces.offset,
+        pieces.length,
+        item,
+        *(row_range or (item[:0], item[:0])),
+        forest.length,
+        order.nodes,
+        order.rows,
         places,
         flags,
         items,
@@ -145,11 +148,11 @@ def plan_from_pieces(
         method=method,
         why=why,
         num_nodes=forest.num_nodes,
-        row_order=order.row_order,
-        row_position=order.ordered_position,
-        item_indptr=starts[: num_items + 1],
-        item_lo=item_lo[:num_items],
-        item_hi=item_hi[:num_items],
+        row_order=forest.row_order,
+        row_position=forest.ordered_position,
+        item_indptr=items[0, : num_items + 1],
+        item_lo=items[1, :num_items],
+        item_hi=items[2, :num_items],
         piece_slot=pieces.slot,
         piece_len=pieces.length,
         piece_node=pieces.node,
@@ -160,36 +163,42 @@ def plan_from_pieces(
         piece_causal=flags[0],
         piece_open=flags[1],
         item_worker=item_worker,
-        can_grow=can_grow,
-        unique_tokens=unique,
-        path_tokens=path,
-        per_branch_tokens=per_branch,
+        can_grow=order.can_grow,
+        unique_tokens=order.unique_tokens,
+        path_tokens=order.path_tokens,
+        per_branch_tokens=order.per_branch_tokens,
     )
 
 
 @njit
-def _place(pieces, row_range, intervals, lengths, row_position, places, flags, items):  # type: ignore[no-untyped-def]
+def _place(  # type: ignore[no-untyped-def]
+    node, offset, length, item, range_lo, range_hi, node_len, nodes, rows, places, flags, items
+):
     """Fill positions and intervals of pieces, their flags, and starts and intervals of items.
 
-    Returns the items, whether all rows can grow, and the plan's unique, path and per-branch tokens.
+    Returns the number of items.
     """
-    node, offset, length, item, first_row = pieces
-    range_lo, range_hi = row_range
-    start, row_lo, row_hi, own_hi = intervals
-    own_len, visible_len, node_len = lengths
     count, least, most = 0, 0, 0
     for i in range(len(node)):
         v = node[i]
-        lo, hi = first_row[i], row_hi[v]
+        lo, end, hi = nodes[v, ROW_LO], nodes[v, OWN_HI], nodes[v, ROW_HI]
+        # as a rule the first own row sees the first token, or there is none
+        if rows[SEES, lo] > offset[i]:
+            end = lo
+        while lo < end:
+            middle = (lo + end) // 2
+            if rows[SEES, middle] > offset[i]:
+                end = middle
+            else:
+                lo = middle + 1
         if len(range_hi):
             lo, hi = max(lo, range_lo[item[i]]), min(hi, range_hi[item[i]])
-        position = start[v] + offset[i]
+        position = nodes[v, START] + offset[i]
         places[0, i], places[1, i], places[2, i] = position, lo, hi
         # own rows come first by growing length, so the first row of the interval sees least
-        flags[0, i] = row_position[lo] < position + length[i] - 1
-        # no branches: which pieces are tips is as good as random
-        is_tip = (row_lo[v] < own_hi[v]) & (own_hi[v] == row_hi[v]) & (own_len[v] == node_len[v])
-        flags[1, i] = is_tip & (offset[i] + length[i] == node_len[v])
+        flags[0, i] = rows[POSITION, lo] < position + length[i] - 1
+        # no branch: which pieces are tips is as good as random
+        flags[1, i] = (nodes[v, GROWS] != 0) & (offset[i] + length[i] == node_len[v])
         if i == 0 or item[i] != item[i - 1]:
             items[0, count] = i
             least, most = lo, hi
@@ -197,20 +206,4 @@ def _place(pieces, row_range, intervals, lengths, row_position, places, flags, i
         least, most = min(least, lo), max(most, hi)
         items[1, count - 1], items[2, count - 1] = least, most
     items[0, count] = len(node)
-    # an empty node has no last token, hence no slot that a next one would follow
-    alone = unique = per_branch = 0
-    for v in range(len(row_lo)):
-        is_alone = (row_lo[v] + 1 == own_hi[v]) & (own_hi[v] == row_hi[v])
-        alone += is_alone & (own_len[v] == node_len[v]) & (node_len[v] > 0)
-        unique += visible_len[v]
-        per_branch += (start[v] + own_len[v]) * (own_hi[v] > row_lo[v])
-    path = len(row_position)
-    for r in range(len(row_position)):
-        path += row_position[r]
-    return count, alone == len(row_position), unique, path, per_branch
-
-
-def per_branch_tokens(forest: Forest) -> int:
-    """Tokens read when each node with rows reads its whole path once for them."""
-    has_rows = forest.own_hi > forest.row_lo
-    return int((forest.node_start + forest.own_visible_len)[has_rows].sum())
+    return count
