@@ -17,6 +17,8 @@ from ramify.attention.plan.spans import STEP, Lists
 from ramify.core.forest import Forest
 from ramify.core.jit import njit
 
+NO_EDGES: IntArray = np.empty(0, dtype=np.int64)
+
 
 class Tiles(NamedTuple):
     """T intervals of ordered rows, and for each the pieces that its rows see."""
@@ -36,10 +38,8 @@ def row_tiles(forest: Forest, seen: Visible, most: int, tuning: Tuning) -> Tiles
         most: rows of a tile.
     """
     costs = tuning.costs
-    walls = np.zeros(forest.num_rows + 1, dtype=np.bool_)
-    if tuning.fixed_cuts is not None:
-        walls[forest.row_lo[forest.parent < 0]] = True
-    edges, indptr, columns, most_rows = _tile(
+    is_fixed = tuning.fixed_cuts is not None
+    edges, indptr, entries, most_rows = _tile(
         seen.lo,
         seen.hi,
         seen.pieces.length,
@@ -49,17 +49,10 @@ def row_tiles(forest: Forest, seen: Visible, most: int, tuning: Tuning) -> Tiles
         _exact(costs.reread_us / STEP),
         _exact(costs.masked_part * costs.step_us / STEP),
         _exact(costs.unit_us),
-        walls,
-        tuning.fixed_cuts is not None,
+        forest.row_lo[forest.parent < 0] if is_fixed else NO_EDGES,
+        is_fixed,
     )
-    lists = Lists(
-        indptr=indptr,
-        piece=columns[0],
-        length=columns[1],
-        is_reread=columns[2],
-        half=columns[3],
-    )
-    return Tiles(edges=edges, lists=lists, most_rows=most_rows)
+    return Tiles(edges, Lists(indptr, entries, edges[:-1], edges[1:]), most_rows)
 
 
 def _exact(us: float) -> float:
@@ -69,9 +62,12 @@ def _exact(us: float) -> float:
 
 @njit
 def _tile(  # type: ignore[no-untyped-def]
-    lo, hi, length, begins, position, most, token_us, masked_us, tile_us, walls, is_fixed
+    lo, hi, length, begins, position, most, token_us, masked_us, tile_us, roots, is_fixed
 ):
-    """Edges of the tiles, indptr and columns of their lists, rows of the largest tile."""
+    """Edges of the tiles, indptr and entries of their lists, rows of the largest tile."""
+    walls = np.zeros(len(position) + 1, dtype=np.bool_)
+    for edge in roots:
+        walls[edge] = True
     edges = _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed)
     indptr = np.zeros(len(edges), dtype=np.int64)
     columns = np.empty((4, _count_entries(lo, hi, edges)), dtype=np.int64)
