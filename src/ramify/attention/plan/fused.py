@@ -12,10 +12,12 @@ LeanAttention, Sanovar et al. 2025 (arXiv 2405.10480), equal spans.
 
 from __future__ import annotations
 
+import math
+
 from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.heads import HeadShape
 from ramify.attention.plan.pieces import visible
-from ramify.attention.plan.plan import AttentionPlan, plan_from_pieces
+from ramify.attention.plan.plan import AttentionPlan, plan_of_parts
 from ramify.attention.plan.row_tiles import row_tiles
 from ramify.attention.plan.spans import Spans, cut_spans
 from ramify.core.forest import Forest
@@ -40,19 +42,12 @@ def plan_fused(
     for packed_rows in _tile_sizes(forest.num_rows * heads.group, tuning):
         tiles = row_tiles(forest, seen, max(1, packed_rows // heads.group), tuning)
         is_wide = tiles.most_rows * heads.group * 2 > tuning.packed_rows
-        spans = cut_spans(tiles.lists, seen.pieces, tuning, is_wide=is_wide)
-        if best is None or spans.predicted_us < best.predicted_us:
-            best = spans
+        below_us = best.predicted_us if best else math.inf
+        rows = forest.ordered_position
+        spans = cut_spans(tiles.lists, seen, rows, tuning, is_wide=is_wide, below_us=below_us)
+        best = spans or best
     assert best is not None
-    return plan_from_pieces(
-        forest,
-        "fused",
-        best.pieces,
-        best.item,
-        row_range=best.row_range,
-        item_worker=best.item_worker,
-        why=why,
-    )
+    return plan_of_parts(forest, "fused", best.parts, item_worker=best.item_worker, why=why)
 
 
 def _tile_sizes(packed_rows: int, tuning: Tuning) -> list[int]:

@@ -14,9 +14,11 @@ from dataclasses import replace
 import numpy as np
 
 from ramify.attention.plan.cost import Tuning
+from ramify.attention.plan.cut import PIECE, TOKENS
 from ramify.attention.plan.per_branch import paths_of_tips
-from ramify.attention.plan.plan import AttentionPlan, plan_from_pieces
-from ramify.attention.plan.spans import PIECE, TOKENS, Lists, cut_spans
+from ramify.attention.plan.pieces import with_rows
+from ramify.attention.plan.plan import AttentionPlan, plan_of_parts
+from ramify.attention.plan.spans import Lists, cut_spans
 from ramify.core.forest import Forest
 
 
@@ -35,12 +37,7 @@ def plan_lean(forest: Forest, tuning: Tuning | None = None) -> AttentionPlan:
     )
     # equal tiles: what a unit costs beside them is not weighed
     even = replace(tuning, costs=replace(tuning.costs, unit_us=0.0))
-    spans = cut_spans(lists, pieces, even, is_wide=False)
-    return plan_from_pieces(
-        forest,
-        "lean",
-        spans.pieces,
-        spans.item,
-        row_range=spans.row_range,
-        item_worker=spans.item_worker,
-    )
+    seen, rows = with_rows(forest, pieces), forest.ordered_position
+    spans = cut_spans(lists, seen, rows, even, is_wide=False)
+    assert spans is not None
+    return plan_of_parts(forest, "lean", spans.parts, item_worker=spans.item_worker)

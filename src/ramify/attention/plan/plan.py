@@ -15,13 +15,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ramify.attention.plan.pieces import IntArray, Pieces, expand
+from ramify.attention.plan.pieces import (
+    HI,
+    LENGTH,
+    LO,
+    OPEN,
+    POSITION,
+    IntArray,
+    Pieces,
+    expand,
+    with_rows,
+)
 from ramify.core.forest import Forest
-from ramify.core.forest_order import GROWS, OWN_HI, POSITION, ROW_HI, ROW_LO, SEES, START
 from ramify.core.jit import njit
 
 
@@ -110,58 +120,43 @@ class AttentionPlan:
         return np.append(0, np.cumsum(self.partials_per_row)), slots
 
 
-def plan_from_pieces(
+class Parts(NamedTuple):
+    """The pieces and items of a plan; see the fields of the same names there."""
+
+    pieces: IntArray  # [7, P] slot, length, node, offset, position, lo, hi
+    flags: npt.NDArray[np.bool_]  # [2, P] causal, open
+    items: IntArray  # [3, W + 1] indptr, lo, hi; of the last only indptr counts
+
+
+def plan_of_parts(
     forest: Forest,
     method: str,
-    pieces: Pieces,
-    item: IntArray,
+    parts: Parts,
     *,
-    row_range: tuple[IntArray, IntArray] | None = None,
     item_worker: IntArray | None = None,
     why: str = "asked for",
 ) -> AttentionPlan:
-    """Fill in positions and intervals for pieces grouped by rising `item` ids [P].
-
-    Args:
-        row_range: by item id the ordered rows [begin, end) that the item serves; default all.
-        item_worker: [W], for plans whose items are cut for workers.
-        why: how the method came to be chosen.
-    """
+    """A plan whose pieces and items are made; see AttentionPlan for the arguments."""
     order = forest.order
-    places = np.empty((3, len(item)), dtype=np.int64)
-    flags = np.empty((2, len(item)), dtype=np.bool_)
-    items = np.empty((3, len(item) + 1), dtype=np.int64)
-    num_items = _place(
-        pieces.node,
-        pieces.offset,
-        pieces.length,
-        item,
-        *(row_range or (item[:0], item[:0])),
-        forest.length,
-        order.nodes,
-        order.rows,
-        places,
-        flags,
-        items,
-    )
+    slot, length, node, offset, position, lo, hi = parts.pieces
     return AttentionPlan(
         method=method,
         why=why,
         num_nodes=forest.num_nodes,
         row_order=forest.row_order,
         row_position=forest.ordered_position,
-        item_indptr=items[0, : num_items + 1],
-        item_lo=items[1, :num_items],
-        item_hi=items[2, :num_items],
-        piece_slot=pieces.slot,
-        piece_len=pieces.length,
-        piece_node=pieces.node,
-        piece_offset=pieces.offset,
-        piece_position=places[0],
-        piece_lo=places[1],
-        piece_hi=places[2],
-        piece_causal=flags[0],
-        piece_open=flags[1],
+        item_indptr=parts.items[0],
+        item_lo=parts.items[1, :-1],
+        item_hi=parts.items[2, :-1],
+        piece_slot=slot,
+        piece_len=length,
+        piece_node=node,
+        piece_offset=offset,
+        piece_position=position,
+        piece_lo=lo,
+        piece_hi=hi,
+        piece_causal=parts.flags[0],
+        piece_open=parts.flags[1],
         item_worker=item_worker,
         can_grow=order.can_grow,
         unique_tokens=order.unique_tokens,
@@ -170,40 +165,47 @@ def plan_from_pieces(
     )
 
 
+def plan_from_pieces(
+    forest: Forest,
+    method: str,
+    pieces: Pieces,
+    item: IntArray,
+    *,
+    row_range: tuple[IntArray, IntArray] | None = None,
+) -> AttentionPlan:
+    """Fill in positions and intervals for pieces grouped by rising `item` ids [P].
+
+    Args:
+        row_range: by item id the ordered rows [begin, end) that the item serves; default all.
+    """
+    table = with_rows(forest, pieces).table
+    flags = np.empty((2, len(item)), dtype=np.bool_)
+    items = np.empty((3, len(item) + 1), dtype=np.int64)
+    ranges = row_range or (item[:0], item[:0])
+    num_items = _group(table, item, *ranges, forest.ordered_position, flags, items)
+    return plan_of_parts(forest, method, Parts(table[:OPEN], flags, items[:, : num_items + 1]))
+
+
 @njit
-def _place(  # type: ignore[no-untyped-def]
-    node, offset, length, item, range_lo, range_hi, node_len, nodes, rows, places, flags, items
-):
-    """Fill positions and intervals of pieces, their flags, and starts and intervals of items.
+def _group(table, item, range_lo, range_hi, row_position, flags, items):  # type: ignore[no-untyped-def]
+    """Limit pieces to the rows of their items; fill flags, and starts and intervals of items.
 
     Returns the number of items.
     """
     count, least, most = 0, 0, 0
-    for i in range(len(node)):
-        v = node[i]
-        lo, end, hi = nodes[v, ROW_LO], nodes[v, OWN_HI], nodes[v, ROW_HI]
-        # as a rule the first own row sees the first token, or there is none
-        if rows[SEES, lo] > offset[i]:
-            end = lo
-        while lo < end:
-            middle = (lo + end) // 2
-            if rows[SEES, middle] > offset[i]:
-                end = middle
-            else:
-                lo = middle + 1
+    for i in range(len(item)):
+        lo, hi = table[LO, i], table[HI, i]
         if len(range_hi):
             lo, hi = max(lo, range_lo[item[i]]), min(hi, range_hi[item[i]])
-        position = nodes[v, START] + offset[i]
-        places[0, i], places[1, i], places[2, i] = position, lo, hi
+            table[LO, i], table[HI, i] = lo, hi
         # own rows come first by growing length, so the first row of the interval sees least
-        flags[0, i] = rows[POSITION, lo] < position + length[i] - 1
-        # no branch: which pieces are tips is as good as random
-        flags[1, i] = (nodes[v, GROWS] != 0) & (offset[i] + length[i] == node_len[v])
+        flags[0, i] = row_position[lo] < table[POSITION, i] + table[LENGTH, i] - 1
+        flags[1, i] = table[OPEN, i] != 0
         if i == 0 or item[i] != item[i - 1]:
             items[0, count] = i
             least, most = lo, hi
             count += 1
         least, most = min(least, lo), max(most, hi)
         items[1, count - 1], items[2, count - 1] = least, most
-    items[0, count] = len(node)
+    items[0, count] = len(item)
     return count

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ramify.attention.plan.cost import Tuning
-from ramify.attention.plan.pieces import IntArray, Visible
-from ramify.attention.plan.spans import STEP, Lists
+from ramify.attention.plan.cut import STEP
+from ramify.attention.plan.pieces import HI, LENGTH, LO, POSITION, IntArray, Visible
+from ramify.attention.plan.spans import Lists
 from ramify.core.forest import Forest
 from ramify.core.jit import njit
 
@@ -40,10 +41,8 @@ def row_tiles(forest: Forest, seen: Visible, most: int, tuning: Tuning) -> Tiles
     costs = tuning.costs
     is_fixed = tuning.fixed_cuts is not None
     edges, indptr, entries, most_rows = _tile(
-        seen.lo,
-        seen.hi,
-        seen.pieces.length,
-        seen.position,
+        seen.table,
+        seen.count,
         forest.ordered_position,
         most,
         _exact(costs.reread_us / STEP),
@@ -62,9 +61,11 @@ def _exact(us: float) -> float:
 
 @njit
 def _tile(  # type: ignore[no-untyped-def]
-    lo, hi, length, begins, position, most, token_us, masked_us, tile_us, roots, is_fixed
+    table, num_pieces, position, most, token_us, masked_us, tile_us, roots, is_fixed
 ):
     """Edges of the tiles, indptr and entries of their lists, rows of the largest tile."""
+    lo, hi = table[LO, :num_pieces], table[HI, :num_pieces]
+    length, begins = table[LENGTH, :num_pieces], table[POSITION, :num_pieces]
     walls = np.zeros(len(position) + 1, dtype=np.bool_)
     for edge in roots:
         walls[edge] = True

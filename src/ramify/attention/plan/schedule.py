@@ -25,7 +25,7 @@ from ramify.attention.plan.lower import (
 )
 from ramify.attention.plan.pieces import IntArray
 from ramify.attention.plan.plan import AttentionPlan
-from ramify.attention.plan.spans import STEP
+from ramify.attention.plan.cut import STEP
 from ramify.core.jit import njit
 
 Int32Array = npt.NDArray[np.int32]
