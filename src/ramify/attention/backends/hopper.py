@@ -76,6 +76,7 @@ class HopperBackend(Backend):
         )
         self._counters = torch.zeros(0, dtype=torch.int32, device=device)
         self._parts = torch.empty(0, device=device)
+        self._num_groups = self._num_slots = 0  # that these have room for
         self._held: list[tuple[Tensor, ...]] = []
         self._params = _Params()
         self._read_tokens: dict[int, int] = {}  # by window
@@ -201,14 +202,15 @@ class HopperBackend(Backend):
 
     def _make_workspace(self, slots: int) -> None:
         """Partial results and merge counters, only ever grown."""
-        size = slots * self.heads.num_q_heads * (self.heads.head_dim + 1)
-        if len(self._parts) < size:
-            slots = 1 << (slots - 1).bit_length()
-            size = slots * self.heads.num_q_heads * (self.heads.head_dim + 1)
+        if slots > self._num_slots:
+            self._num_slots = 1 << (slots - 1).bit_length()
+            size = self._num_slots * self.heads.num_q_heads * (self.heads.head_dim + 1)
             self._parts = torch.empty(size, device=self.device)
-        groups = self._arrays.room["expected"] * self.heads.num_kv_heads
-        if len(self._counters) < groups:
-            self._counters = torch.zeros(groups, dtype=torch.int32, device=self.device)
+        groups = self._arrays.room["expected"]
+        if groups > self._num_groups:
+            self._num_groups = groups
+            size = groups * self.heads.num_kv_heads
+            self._counters = torch.zeros(size, dtype=torch.int32, device=self.device)
 
     def _hold_if_captured(self) -> None:
         """A graph holds addresses: what it reads must outlive a plan that outgrows the buffers."""

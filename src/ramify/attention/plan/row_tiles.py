@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ramify.attention.plan.cost import Tuning
-from ramify.attention.plan.cut import STEP
+from ramify.attention.plan.cut import HALF, IS_REREAD, PIECE, STEP, TOKENS
 from ramify.attention.plan.pieces import HI, LENGTH, LO, POSITION, IntArray, Visible
 from ramify.attention.plan.spans import Lists
 from ramify.core.forest import Forest
@@ -181,28 +181,26 @@ def _count_entries(lo, hi, edges):  # type: ignore[no-untyped-def]
 @njit
 def _fill_entries(lo, hi, length, begins, position, edges, out, indptr):  # type: ignore[no-untyped-def]
     """Each tile's entries in depth-first order, cut off after the last token a row of it sees."""
-    # pieces come by rising lo, so those still open are a list that shrinks, and grows at its end
+    # pieces come by rising lo, so those that later tiles see too are a list that shrinks, and grows
+    # at its end
     still = np.empty(len(lo), dtype=np.int64)
     num_open, after, count = 0, 0, 0
     for t in range(len(edges) - 1):
         first, end = edges[t], edges[t + 1]
-        kept = 0
-        for j in range(num_open):
-            still[kept] = still[j]
-            kept += hi[still[j]] > first
-        num_open = kept
-        while after < len(lo) and lo[after] < end:
-            still[num_open] = after
-            num_open += 1
-            after += 1
         middle = (first + end + 1) // 2
-        for j in range(num_open):
-            piece = still[j]
+        kept, j = 0, 0
+        while j < num_open or (after < len(lo) and lo[after] < end):
+            is_reread = j < num_open
+            piece = still[j] if is_reread else after
+            after += not is_reread
+            j += 1
             # the last row of the tile sees most
             seen = position[min(hi[piece], end) - 1] + 1 - begins[piece]
-            out[0, count] = piece
-            out[1, count] = min(length[piece], seen)
-            out[2, count] = lo[piece] < first
-            out[3, count] = (hi[piece] <= middle) + 2 * (lo[piece] >= middle)
+            out[PIECE, count], out[TOKENS, count] = piece, min(length[piece], seen)
+            out[IS_REREAD, count] = is_reread
+            out[HALF, count] = (hi[piece] <= middle) + 2 * (lo[piece] >= middle)
             count += 1
+            still[kept] = piece
+            kept += hi[piece] > end
+        num_open = kept
         indptr[t + 1] = count
