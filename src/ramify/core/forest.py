@@ -154,15 +154,15 @@ class Forest:
         rank[self.node_order] = np.arange(self.num_nodes)
         return rank
 
-    @property
+    @cached_property
     def node_order(self) -> IntArray:
         """[N] nodes in depth-first preorder."""
-        return self.order.nodes[:, ORDER]
+        return self._of_nodes(ORDER)
 
-    @property
+    @cached_property
     def node_start(self) -> IntArray:
         """[N] tokens before the node on its path: the position of its first token."""
-        return self.order.nodes[:, START]
+        return self._of_nodes(START)
 
     @property
     def row_order(self) -> IntArray:
@@ -179,34 +179,34 @@ class Forest:
         """[Q] the same in depth-first order of the rows."""
         return self.order.rows[POSITION]
 
-    @property
+    @cached_property
     def row_lo(self) -> IntArray:
         """[N] first ordered row at the node or below it."""
-        return self.order.nodes[:, ROW_LO]
+        return self._of_nodes(ROW_LO)
 
-    @property
+    @cached_property
     def row_hi(self) -> IntArray:
         """[N] one past the last ordered row at the node or below it."""
-        return self.order.nodes[:, ROW_HI]
+        return self._of_nodes(ROW_HI)
 
-    @property
+    @cached_property
     def own_hi(self) -> IntArray:
         """[N] one past the node's own rows, which are [row_lo, own_hi)."""
-        return self.order.nodes[:, OWN_HI]
+        return self._of_nodes(OWN_HI)
 
     def first_row(self, node: IntArray, offset: IntArray) -> IntArray:
         """First ordered row that sees token `offset` of `node`; row_hi[node] ends the interval."""
         return first_rows(self.order, node, offset)
 
-    @property
+    @cached_property
     def visible_len(self) -> IntArray:
         """[N] tokens of each node that some row sees (a prefix of the node)."""
-        return self.order.nodes[:, SEEN]
+        return self._of_nodes(SEEN)
 
-    @property
+    @cached_property
     def own_visible_len(self) -> IntArray:
         """[N] tokens of each node that its own rows see; 0 for a node without rows."""
-        return self.order.nodes[:, OWN_SEEN]
+        return self._of_nodes(OWN_SEEN)
 
     @cached_property
     def path_len(self) -> IntArray:
@@ -235,6 +235,9 @@ class Forest:
         The shares of all rows add up to unique_tokens: they attribute shared reads to requests.
         """
         return row_shares(self.order, self.parent, self.length)
+
+    def _of_nodes(self, column: int) -> IntArray:
+        return self.order.nodes[:, column].astype(np.int64)
 
 
 def _runs_of(

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ramify.core.jit import njit
 
 IntArray = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -31,11 +32,11 @@ ROW, SEES, POSITION, USER_POSITION = range(4)
 class ForestOrder(NamedTuple):
     """What follows from the arrays of a `Forest`; see the properties of that class.
 
-    All that is known of a node is a record of 64 bytes: compiled loops come by node after node in
+    All that is known of a node is a record of 32 bytes: compiled loops come by node after node in
     depth-first order, which is as good as random, and so touch one cache line and not eight.
     """
 
-    nodes: IntArray  # [N, 8]: its order, start, row_lo, own_hi, row_hi, own seen, seen, grows
+    nodes: Int32Array  # [N, 8]: its order, start, row_lo, own_hi, row_hi, own seen, seen, grows
     rows: IntArray  # [4, Q]: the user's row, query_len and position of the ordered rows; row_position
     unique_tokens: int  # that some row sees
     path_tokens: int  # over all rows
@@ -44,17 +45,17 @@ class ForestOrder(NamedTuple):
     can_grow: bool  # every row is the last token of a node of its own, with nothing below
 
 
-def has_cycle(parent: npt.NDArray[np.int32]) -> bool:
+def has_cycle(parent: Int32Array) -> bool:
     """Whether following parents from some node never reaches a root (parent -1)."""
-    nodes = np.zeros((len(parent), 8), np.int64)
+    nodes = np.zeros((len(parent), 8), np.int32)
     return _walk(parent, np.zeros(len(parent), np.int64), nodes) < len(parent)
 
 
 def order_forest(
-    parent: npt.NDArray[np.int32], length: IntArray, query_node: IntArray, query_len: IntArray
+    parent: Int32Array, length: IntArray, query_node: IntArray, query_len: IntArray
 ) -> ForestOrder:
     """Everything that is one pass over nodes or rows; the arrays are those of a `Forest`."""
-    nodes = np.empty((len(parent), 8), np.int64)
+    nodes = np.empty((len(parent), 8), np.int32)
     rows = np.empty((4, len(query_node)), np.int64)
     sums = _order(parent, _plain(length), _plain(query_node), _plain(query_len), nodes, rows)
     return ForestOrder(nodes, rows, *sums)
@@ -69,7 +70,7 @@ def first_rows(order: ForestOrder, node: IntArray, offset: IntArray) -> IntArray
     return _first_rows(order.nodes, order.rows, _plain(node), _plain(offset))
 
 
-def row_shares(order: ForestOrder, parent: npt.NDArray[np.int32], length: IntArray) -> FloatArray:
+def row_shares(order: ForestOrder, parent: Int32Array, length: IntArray) -> FloatArray:
     """[Q] sum over the tokens a row sees of 1 / (rows that see the token)."""
     return _row_shares(parent, _plain(length), order.nodes, order.rows)
 
@@ -81,11 +82,11 @@ def _plain(values: IntArray) -> IntArray:
 
 @njit
 def _order(
-    parent: npt.NDArray[np.int32],
+    parent: Int32Array,
     length: IntArray,
     query_node: IntArray,
     query_len: IntArray,
-    nodes: IntArray,
+    nodes: Int32Array,
     rows: IntArray,
 ) -> tuple[int, int, int, int, bool]:
     """Fill the tables of a `ForestOrder`; returns the fields behind them."""
@@ -108,7 +109,7 @@ def _order(
 
 
 @njit
-def _walk(parent: npt.NDArray[np.int32], length: IntArray, nodes: IntArray) -> int:
+def _walk(parent: Int32Array, length: IntArray, nodes: Int32Array) -> int:
     """Order, start and rows of the nodes, whose own rows are counted in OWN_HI.
 
     Returns the nodes that a root leads to: fewer than all if there is a cycle.
@@ -149,7 +150,7 @@ def _walk(parent: npt.NDArray[np.int32], length: IntArray, nodes: IntArray) -> i
 
 
 @njit
-def _sum_nodes(length: IntArray, nodes: IntArray) -> tuple[int, int, int, int]:
+def _sum_nodes(length: IntArray, nodes: Int32Array) -> tuple[int, int, int, int]:
     """Fill SEEN and GROWS; returns sums and the most rows that a node has of its own."""
     unique = per_branch = num_alone = most_own = 0
     for node in range(len(nodes)):
@@ -169,7 +170,7 @@ def _sum_nodes(length: IntArray, nodes: IntArray) -> tuple[int, int, int, int]:
 
 @njit
 def _place_rows(
-    query_node: IntArray, query_len: IntArray, nodes: IntArray, rows: IntArray
+    query_node: IntArray, query_len: IntArray, nodes: Int32Array, rows: IntArray
 ) -> int:
     """Fill the table of rows, those of one node as they come; returns the tokens of all paths."""
     free = np.empty(len(nodes), np.int64)
@@ -188,7 +189,7 @@ def _place_rows(
 
 
 @njit
-def _sort_own_rows(query_len: IntArray, nodes: IntArray, rows: IntArray) -> None:
+def _sort_own_rows(query_len: IntArray, nodes: Int32Array, rows: IntArray) -> None:
     for node in range(len(nodes)):
         lo, hi = nodes[node, ROW_LO], nodes[node, OWN_HI]
         if hi > lo + 1:
@@ -224,7 +225,7 @@ def _sort_rows(rows: IntArray, query_len: IntArray) -> None:
 
 
 @njit
-def _first_rows(nodes: IntArray, rows: IntArray, node: IntArray, offset: IntArray) -> IntArray:
+def _first_rows(nodes: Int32Array, rows: IntArray, node: IntArray, offset: IntArray) -> IntArray:
     assert len(node) == len(offset), "nodes and offsets differ in number"
     first = np.empty(len(node), np.int64)
     last = rows.shape[1] - 1
@@ -246,7 +247,7 @@ def _first_rows(nodes: IntArray, rows: IntArray, node: IntArray, offset: IntArra
 
 @njit
 def _row_shares(
-    parent: npt.NDArray[np.int32], length: IntArray, nodes: IntArray, rows: IntArray
+    parent: Int32Array, length: IntArray, nodes: Int32Array, rows: IntArray
 ) -> FloatArray:
     share = np.zeros(rows.shape[1])
     whole = np.zeros(len(nodes))  # share of a row below the node in it and in its ancestors

@@ -26,7 +26,7 @@ def plan_lean(forest: Forest, tuning: Tuning | None = None) -> AttentionPlan:
     """Items of one branch each, as many as workers plus the cuts at the ends of paths."""
     tuning = tuning or Tuning()
     tips, pieces, tip = paths_of_tips(forest)
-    entries = np.zeros((4, len(tip)), dtype=np.int64)
+    entries = np.zeros((4, len(tip)), dtype=np.int32)
     entries[PIECE], entries[TOKENS] = np.arange(len(tip)), pieces.length
     counts = np.bincount(tip, minlength=len(tips))
     lists = Lists(

@@ -39,13 +39,13 @@ SLOT, LENGTH, NODE, OFFSET, POSITION, LO, HI, OPEN = range(8)
 class Visible(NamedTuple):
     """Pieces and who sees them."""
 
-    table: IntArray  # [8, P or more], a column for each piece
+    table: npt.NDArray[np.int32]  # [8, P or more], a column for each piece
     count: int  # P
 
     @property
     def pieces(self) -> Pieces:
         """The columns without what is known of rows."""
-        return Pieces(*self.table[:POSITION, : self.count])
+        return Pieces(*self.table[:POSITION, : self.count].astype(np.int64))
 
     @property
     def position(self) -> IntArray:
@@ -71,14 +71,14 @@ def visible_pieces(forest: Forest) -> Pieces:
 def visible(forest: Forest) -> Visible:
     """Every token that some row sees, once, as runs in depth-first order. O(nodes + runs + rows)."""
     order, runs = forest.order, (forest.run_indptr, forest.run_begin, forest.run_len)
-    table = np.empty((8, len(forest.run_begin)), dtype=np.int64)
+    table = np.empty((8, len(forest.run_begin)), dtype=np.int32)
     return Visible(table, _list_visible(*runs, forest.length, order.nodes, order.rows, table))
 
 
 def with_rows(forest: Forest, pieces: Pieces) -> Visible:
     """Given pieces of nodes, and who sees them. O(pieces log rows)."""
     order = forest.order
-    table = np.empty((8, len(pieces.node)), dtype=np.int64)
+    table = np.empty((8, len(pieces.node)), dtype=np.int32)
     _find_rows(*pieces, forest.length, order.nodes, order.rows, table)
     return Visible(table, len(pieces.node))
 

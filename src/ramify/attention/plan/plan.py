@@ -183,7 +183,8 @@ def plan_from_pieces(
     items = np.empty((3, len(item) + 1), dtype=np.int64)
     ranges = row_range or (item[:0], item[:0])
     num_items = _group(table, item, *ranges, forest.ordered_position, flags, items)
-    return plan_of_parts(forest, method, Parts(table[:OPEN], flags, items[:, : num_items + 1]))
+    columns = table[:OPEN].astype(np.int64)
+    return plan_of_parts(forest, method, Parts(columns, flags, items[:, : num_items + 1]))
 
 
 @njit

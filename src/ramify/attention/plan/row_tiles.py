@@ -71,7 +71,7 @@ def _tile(  # type: ignore[no-untyped-def]
         walls[edge] = True
     edges = _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed)
     indptr = np.zeros(len(edges), dtype=np.int64)
-    columns = np.empty((4, _count_entries(lo, hi, edges)), dtype=np.int64)
+    columns = np.empty((4, _count_entries(lo, hi, edges)), dtype=np.int32)
     _fill_entries(lo, hi, length, begins, position, edges, columns, indptr)
     most_rows = 0
     for t in range(len(edges) - 1):
@@ -169,7 +169,7 @@ def _part_strangers(lo, length, shared, worth, walls):  # type: ignore[no-untype
 
 @njit
 def _count_entries(lo, hi, edges):  # type: ignore[no-untyped-def]
-    tile = np.empty(edges[-1], dtype=np.int64)
+    tile = np.empty(edges[-1], dtype=np.int32)
     for t in range(len(edges) - 1):
         tile[edges[t] : edges[t + 1]] = t
     count = 0
@@ -183,7 +183,7 @@ def _fill_entries(lo, hi, length, begins, position, edges, out, indptr):  # type
     """Each tile's entries in depth-first order, cut off after the last token a row of it sees."""
     # pieces come by rising lo, so those that later tiles see too are a list that shrinks, and grows
     # at its end
-    still = np.empty(len(lo), dtype=np.int64)
+    still = np.empty(len(lo), dtype=np.int32)
     num_open, after, count = 0, 0, 0
     for t in range(len(edges) - 1):
         first, end = edges[t], edges[t + 1]

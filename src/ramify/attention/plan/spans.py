@@ -13,6 +13,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.cut import STEP, TOKENS, cut_lists
@@ -26,7 +27,7 @@ class Lists(NamedTuple):
     """T lists of pieces, each for an interval of rows. Entry e is the start of a piece."""
 
     indptr: IntArray  # [T + 1], CSR over the entries
-    entries: IntArray  # [4, E], see plan/cut.py
+    entries: npt.NDArray[np.int32]  # [4, E], see plan/cut.py
     row_lo: IntArray  # [T] first ordered row of the list
     row_hi: IntArray  # [T] one past the last
 
