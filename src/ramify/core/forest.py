@@ -167,17 +167,17 @@ class Forest:
     @property
     def row_order(self) -> IntArray:
         """[Q] rows in preorder of their nodes, by query_len inside a node, stable."""
-        return self.order.rows[ROW]
+        return self.order.rows[ROW, :]
 
     @property
     def row_position(self) -> IntArray:
         """[Q] position of each row's own token on its path; -1 where the row sees nothing."""
-        return self.order.rows[USER_POSITION]
+        return self.order.rows[USER_POSITION, :]
 
     @property
     def ordered_position(self) -> IntArray:
         """[Q] the same in depth-first order of the rows."""
-        return self.order.rows[POSITION]
+        return self.order.rows[POSITION, :]
 
     @cached_property
     def row_lo(self) -> IntArray:

@@ -37,7 +37,9 @@ class ForestOrder(NamedTuple):
     """
 
     nodes: Int32Array  # [N, 8]: its order, start, row_lo, own_hi, row_hi, own seen, seen, grows
-    rows: IntArray  # [4, Q]: the user's row, query_len and position of the ordered rows; row_position
+    rows: (
+        IntArray  # [4, Q]: the user's row, query_len and position of the ordered rows; row_position
+    )
     unique_tokens: int  # that some row sees
     path_tokens: int  # over all rows
     per_branch_tokens: int  # over all nodes with rows: the longest path that one of them sees

@@ -230,9 +230,7 @@ def most_growth(forest: Forest) -> int:
 
 def _room(*, rows: int, units: int, pieces: int, slots: int) -> dict[str, int]:
     """Integers of each array; one merge and one counter a row are always enough."""
-    return array_sizes(
-        rows=rows, units=units, pieces=pieces, groups=rows, merges=rows, parts=slots
-    )
+    return array_sizes(rows=rows, units=units, pieces=pieces, groups=rows, merges=rows, parts=slots)
 
 
 def _kernels_of(constants: KernelConstants, device: torch.device) -> tuple[CudaKernel, CudaKernel]:

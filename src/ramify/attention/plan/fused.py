@@ -47,7 +47,8 @@ def plan_fused(
         spans = cut_spans(tiles.lists, seen, rows, tuning, is_wide=is_wide, below_us=below_us)
         best = spans or best
     assert best is not None
-    return plan_of_parts(forest, "fused", best.parts, item_worker=best.item_worker, why=why)
+    names_workers = tuning.fixed_cuts is None
+    return plan_of_parts(forest, "fused", best.parts, names_workers=names_workers, why=why)
 
 
 def _tile_sizes(packed_rows: int, tuning: Tuning) -> list[int]:

@@ -40,4 +40,4 @@ def plan_lean(forest: Forest, tuning: Tuning | None = None) -> AttentionPlan:
     seen, rows = with_rows(forest, pieces), forest.ordered_position
     spans = cut_spans(lists, seen, rows, even, is_wide=False)
     assert spans is not None
-    return plan_of_parts(forest, "lean", spans.parts, item_worker=spans.item_worker)
+    return plan_of_parts(forest, "lean", spans.parts, names_workers=tuning.fixed_cuts is None)

@@ -24,32 +24,36 @@ FIRST, ROWS, BEGIN, END, TOKENS, OPENED, SLOT0, FLAGS = range(8)
 
 
 @njit
-def count_units(item_indptr, lo, hi, item_lo, item_hi, num_rows, tile):  # type: ignore[no-untyped-def]
-    """Units that touch each ordered row; units, pieces, rows with several units, their partials.
+def count_units(items, num_items, columns, tile, row_units):  # type: ignore[no-untyped-def]
+    """Fill row_units, the units that touch each ordered row.
 
-    The units include one for every row that no item touches.
+    Returns units, pieces, rows with several units, and the partials of these; the units include one
+    for every row that no item touches.
     """
-    change = np.zeros(num_rows + 1, dtype=np.int32)
+    lo, hi = columns[5], columns[6]
+    change = np.zeros(len(row_units) + 1, dtype=np.int32)
     units = pieces = merges = parts = 0
-    for w in range(len(item_lo)):
-        step = _tile_rows(item_hi[w] - item_lo[w], tile)
-        is_one = item_lo[w] + step >= item_hi[w]
-        pieces += (item_indptr[w + 1] - item_indptr[w]) * is_one
-        for first in range(item_lo[w], item_hi[w], step):
-            end = min(first + step, item_hi[w])
+    for w in range(num_items):
+        begin, end, row_lo, row_hi = items[0, w], items[0, w + 1], items[1, w], items[2, w]
+        step = _tile_rows(row_hi - row_lo, tile)
+        is_one = row_lo + step >= row_hi
+        pieces += (end - begin) * is_one
+        for first in range(row_lo, row_hi, step):
+            after = min(first + step, row_hi)
             units += 1
             change[first] += 1
-            change[end] -= 1
+            change[after] -= 1
             if not is_one:
-                for i in range(item_indptr[w], item_indptr[w + 1]):
-                    pieces += (lo[i] < end) & (hi[i] > first)
-    row_units = change[:num_rows]
-    for row in range(num_rows):
-        row_units[row] += row_units[row - 1] if row else 0
+                for i in range(begin, end):
+                    pieces += (lo[i] < after) & (hi[i] > first)
+    so_far = 0
+    for row in range(len(row_units)):
+        so_far += change[row]
+        row_units[row] = so_far
         units += row_units[row] == 0
         merges += row_units[row] > 1
         parts += row_units[row] * (row_units[row] > 1)
-    return row_units, units, pieces, merges, parts
+    return units, pieces, merges, parts
 
 
 @njit
@@ -61,8 +65,8 @@ def _tile_rows(rows, tile):  # type: ignore[no-untyped-def]
 
 @njit
 def fill_schedule(  # type: ignore[no-untyped-def]
-    item_indptr, item_lo, item_hi, item_worker, slot, length, lo, hi, position, is_causal, is_open,
-    row_order, row_position, row_units, sizes, unit_us, token_us, ints, begin,
+    items, num_items, columns, flags, names_workers, row_order, row_position, row_units,
+    sizes, unit_us, token_us, ints, begin,
 ):  # fmt: skip
     """Fill the arrays that start at `begin` in `ints`.
 
@@ -90,9 +94,8 @@ def fill_schedule(  # type: ignore[no-untyped-def]
     records = np.empty((num_units, 8), dtype=np.int64)
     worker = np.empty(num_units, dtype=np.int64)
     load = np.zeros(num_workers)
-    plan_pieces = slot, length, lo, hi, position, is_causal, is_open
-    items = item_indptr, item_lo, item_hi, item_worker
-    made = _list_units(items, plan_pieces, tile, unit_us, token_us, records, worker, load, pieces)
+    plan_items, us = (items, num_items, names_workers), (unit_us, token_us)
+    made = _list_units(plan_items, columns, flags, tile, us, records, worker, load, pieces)
     _list_rowless(row_units, made, num_workers, records, worker)
     num_slots, most_rows = _give_slots(records, row_units, rows_per_group, expected)
     _list_merges(records, row_units, row_order, row_merge, merges, slots)
@@ -116,18 +119,21 @@ def fill_schedule(  # type: ignore[no-untyped-def]
 
 
 @njit
-def _list_units(items, plan_pieces, tile, unit_us, token_us, records, worker, load, out):  # type: ignore[no-untyped-def]
+def _list_units(plan_items, columns, flags, tile, us, records, worker, load, out):  # type: ignore[no-untyped-def]
     """Units of the items with their pieces and workers; returns how many."""
-    item_indptr, item_lo, item_hi, item_worker = items
-    slot, length, lo, hi, position, is_causal, is_open = plan_pieces
+    items, num_items, names_workers = plan_items
+    slot, length, lo, hi, position = columns[0], columns[1], columns[5], columns[6], columns[4]
+    is_causal, is_open = flags[0], flags[1]
+    unit_us, token_us = us
     u = p = 0
-    for w in range(len(item_lo)):
-        step = _tile_rows(item_hi[w] - item_lo[w], tile)
-        for first in range(item_lo[w], item_hi[w], step):
-            end = min(first + step, item_hi[w])
+    for w in range(num_items):
+        row_hi = items[2, w]
+        step = _tile_rows(row_hi - items[1, w], tile)
+        for first in range(items[1, w], row_hi, step):
+            end = min(first + step, row_hi)
             begin = p
             tokens = opened = sees_prefix = 0
-            for i in range(item_indptr[w], item_indptr[w + 1]):
+            for i in range(items[0, w], items[0, w + 1]):
                 if lo[i] < end and hi[i] > first:
                     out[p, 0], out[p, 1], out[p, 2] = slot[i], length[i], lo[i]
                     out[p, 3], out[p, 4] = hi[i], position[i]
@@ -137,7 +143,7 @@ def _list_units(items, plan_pieces, tile, unit_us, token_us, records, worker, lo
                     tokens += length[i]
                     opened += is_open[i]
                     sees_prefix |= is_causal[i]
-            mine = item_worker[w] if len(item_worker) else np.argmin(load)
+            mine = items[3, w] if names_workers else np.argmin(load)
             worker[u] = mine
             load[mine] += unit_us + tokens * token_us
             records[u, FIRST], records[u, ROWS], records[u, BEGIN] = first, end - first, begin

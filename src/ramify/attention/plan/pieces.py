@@ -12,6 +12,7 @@ from ramify.core.forest_order import GROWS, ORDER, OWN_HI, ROW_HI, ROW_LO, SEEN,
 from ramify.core.jit import njit
 
 IntArray = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
 
 
 class Pieces(NamedTuple):
@@ -32,35 +33,35 @@ class Pieces(NamedTuple):
         )
 
 
-# lines of `Visible.table`; OPEN is 1 where a piece ends at the end of a node that grows by appending
+# lines of `Visible.table`; OPEN is 1 where a piece ends with a node that grows by appending
 SLOT, LENGTH, NODE, OFFSET, POSITION, LO, HI, OPEN = range(8)
 
 
 class Visible(NamedTuple):
     """Pieces and who sees them."""
 
-    table: npt.NDArray[np.int32]  # [8, P or more], a column for each piece
-    count: int  # P
+    table: Int32Array  # [8, P or more], a column for each piece
+    num_pieces: int  # P
 
     @property
     def pieces(self) -> Pieces:
         """The columns without what is known of rows."""
-        return Pieces(*self.table[:POSITION, : self.count].astype(np.int64))
+        return Pieces(*self.table[:POSITION, : self.num_pieces].astype(np.int64))
 
     @property
-    def position(self) -> IntArray:
+    def position(self) -> Int32Array:
         """[P] first token on the path."""
-        return self.table[POSITION, : self.count]
+        return self.table[POSITION, : self.num_pieces]
 
     @property
-    def lo(self) -> IntArray:
+    def lo(self) -> Int32Array:
         """[P] first ordered row that sees the first token."""
-        return self.table[LO, : self.count]
+        return self.table[LO, : self.num_pieces]
 
     @property
-    def hi(self) -> IntArray:
+    def hi(self) -> Int32Array:
         """[P] one past the last ordered row that sees any token."""
-        return self.table[HI, : self.count]
+        return self.table[HI, : self.num_pieces]
 
 
 def visible_pieces(forest: Forest) -> Pieces:
@@ -69,7 +70,7 @@ def visible_pieces(forest: Forest) -> Pieces:
 
 
 def visible(forest: Forest) -> Visible:
-    """Every token that some row sees, once, as runs in depth-first order. O(nodes + runs + rows)."""
+    """Every token that some row sees, once, as runs in depth-first order. O(nodes + runs)."""
     order, runs = forest.order, (forest.run_indptr, forest.run_begin, forest.run_len)
     table = np.empty((8, len(forest.run_begin)), dtype=np.int32)
     return Visible(table, _list_visible(*runs, forest.length, order.nodes, order.rows, table))

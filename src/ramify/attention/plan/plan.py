@@ -35,6 +35,16 @@ from ramify.core.forest import Forest
 from ramify.core.jit import njit
 
 
+class Parts(NamedTuple):
+    """The pieces and items of a plan as tables; properties of AttentionPlan name the lines."""
+
+    columns: IntArray  # [7, P or more] slot, length, node, offset, position, lo, hi
+    flags: npt.NDArray[np.bool_]  # [2, P or more] causal, open
+    items: IntArray  # [4, W + 1 or more] indptr, lo, hi, worker; the last item has an indptr only
+    num_pieces: int  # P
+    num_items: int  # W
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttentionPlan:
     """W items over P pieces for Q rows. Sized by nodes, rows and blocks; built by `build_plan`."""
@@ -44,19 +54,8 @@ class AttentionPlan:
     num_nodes: int
     row_order: IntArray  # [Q] user's row of each ordered row
     row_position: IntArray  # [Q] position of each ordered row on its path, -1: sees nothing
-    item_indptr: IntArray  # [W + 1], CSR over the pieces
-    item_lo: IntArray  # [W] first ordered row of each item
-    item_hi: IntArray  # [W] one past the last ordered row of each item
-    piece_slot: IntArray  # [P] first slot
-    piece_len: IntArray  # [P] slots
-    piece_node: IntArray  # [P]
-    piece_offset: IntArray  # [P] first token within the node
-    piece_position: IntArray  # [P] first token on the path
-    piece_lo: IntArray  # [P] first ordered row that sees the first token
-    piece_hi: IntArray  # [P] one past the last ordered row that sees any token
-    piece_causal: npt.NDArray[np.bool_]  # [P] some row of [lo, hi) sees only a prefix
-    piece_open: npt.NDArray[np.bool_]  # [P] ends where a node with rows does: grows by appending
-    item_worker: IntArray | None  # [W] who runs an item; None: any worker may take any
+    parts: Parts
+    names_workers: bool  # items are cut for workers; else any worker may take any
     can_grow: bool  # every row is the last token of a node of its own, with nothing below
     unique_tokens: int  # tokens that at least one row sees
     path_tokens: int  # sum over rows of the tokens each sees
@@ -70,12 +69,77 @@ class AttentionPlan:
     @property
     def num_items(self) -> int:
         """W."""
-        return len(self.item_indptr) - 1
+        return self.parts.num_items
 
     @property
     def num_pieces(self) -> int:
         """P."""
-        return len(self.piece_slot)
+        return self.parts.num_pieces
+
+    @property
+    def item_indptr(self) -> IntArray:
+        """[W + 1], CSR over the pieces."""
+        return self.parts.items[0, : self.num_items + 1]
+
+    @property
+    def item_lo(self) -> IntArray:
+        """[W] first ordered row of each item."""
+        return self.parts.items[1, : self.num_items]
+
+    @property
+    def item_hi(self) -> IntArray:
+        """[W] one past the last ordered row of each item."""
+        return self.parts.items[2, : self.num_items]
+
+    @property
+    def item_worker(self) -> IntArray | None:
+        """[W] who runs an item; None: any worker may take any."""
+        return self.parts.items[3, : self.num_items] if self.names_workers else None
+
+    @property
+    def piece_slot(self) -> IntArray:
+        """[P] first slot."""
+        return self.parts.columns[0, : self.num_pieces]
+
+    @property
+    def piece_len(self) -> IntArray:
+        """[P] slots."""
+        return self.parts.columns[1, : self.num_pieces]
+
+    @property
+    def piece_node(self) -> IntArray:
+        """[P]."""
+        return self.parts.columns[2, : self.num_pieces]
+
+    @property
+    def piece_offset(self) -> IntArray:
+        """[P] first token within the node."""
+        return self.parts.columns[3, : self.num_pieces]
+
+    @property
+    def piece_position(self) -> IntArray:
+        """[P] first token on the path."""
+        return self.parts.columns[4, : self.num_pieces]
+
+    @property
+    def piece_lo(self) -> IntArray:
+        """[P] first ordered row that sees the first token."""
+        return self.parts.columns[5, : self.num_pieces]
+
+    @property
+    def piece_hi(self) -> IntArray:
+        """[P] one past the last ordered row that sees any token."""
+        return self.parts.columns[6, : self.num_pieces]
+
+    @property
+    def piece_causal(self) -> npt.NDArray[np.bool_]:
+        """[P] some row of [lo, hi) sees only a prefix."""
+        return self.parts.flags[0, : self.num_pieces]
+
+    @property
+    def piece_open(self) -> npt.NDArray[np.bool_]:
+        """[P] ends where a node with rows does: grows by appending."""
+        return self.parts.flags[1, : self.num_pieces]
 
     @cached_property
     def read_tokens(self) -> int:
@@ -120,44 +184,24 @@ class AttentionPlan:
         return np.append(0, np.cumsum(self.partials_per_row)), slots
 
 
-class Parts(NamedTuple):
-    """The pieces and items of a plan; see the fields of the same names there."""
-
-    pieces: IntArray  # [7, P] slot, length, node, offset, position, lo, hi
-    flags: npt.NDArray[np.bool_]  # [2, P] causal, open
-    items: IntArray  # [3, W + 1] indptr, lo, hi; of the last only indptr counts
-
-
 def plan_of_parts(
     forest: Forest,
     method: str,
     parts: Parts,
     *,
-    item_worker: IntArray | None = None,
+    names_workers: bool = False,
     why: str = "asked for",
 ) -> AttentionPlan:
     """A plan whose pieces and items are made; see AttentionPlan for the arguments."""
     order = forest.order
-    slot, length, node, offset, position, lo, hi = parts.pieces
     return AttentionPlan(
         method=method,
         why=why,
         num_nodes=forest.num_nodes,
         row_order=forest.row_order,
         row_position=forest.ordered_position,
-        item_indptr=parts.items[0],
-        item_lo=parts.items[1, :-1],
-        item_hi=parts.items[2, :-1],
-        piece_slot=slot,
-        piece_len=length,
-        piece_node=node,
-        piece_offset=offset,
-        piece_position=position,
-        piece_lo=lo,
-        piece_hi=hi,
-        piece_causal=parts.flags[0],
-        piece_open=parts.flags[1],
-        item_worker=item_worker,
+        parts=parts,
+        names_workers=names_workers,
         can_grow=order.can_grow,
         unique_tokens=order.unique_tokens,
         path_tokens=order.path_tokens,
@@ -180,11 +224,11 @@ def plan_from_pieces(
     """
     table = with_rows(forest, pieces).table
     flags = np.empty((2, len(item)), dtype=np.bool_)
-    items = np.empty((3, len(item) + 1), dtype=np.int64)
+    items = np.empty((4, len(item) + 1), dtype=np.int64)
     ranges = row_range or (item[:0], item[:0])
     num_items = _group(table, item, *ranges, forest.ordered_position, flags, items)
     columns = table[:OPEN].astype(np.int64)
-    return plan_of_parts(forest, method, Parts(columns, flags, items[:, : num_items + 1]))
+    return plan_of_parts(forest, method, Parts(columns, flags, items, len(item), num_items))
 
 
 @njit

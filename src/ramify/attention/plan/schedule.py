@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ramify.attention.plan.cost import CostTable
+from ramify.attention.plan.cut import STEP
 from ramify.attention.plan.lower import (
     HEADER_INTS,
     MERGE_INTS,
@@ -25,13 +26,11 @@ from ramify.attention.plan.lower import (
 )
 from ramify.attention.plan.pieces import IntArray
 from ramify.attention.plan.plan import AttentionPlan
-from ramify.attention.plan.cut import STEP
 from ramify.core.jit import njit
 
 Int32Array = npt.NDArray[np.int32]
 Room = Callable[[Mapping[str, int]], tuple[Int32Array, IntArray]]
 PACKED_ROWS = 128  # of a unit at most
-ANY_WORKER: IntArray = np.empty(0, dtype=np.int64)
 
 
 class Schedule(NamedTuple):
@@ -154,9 +153,10 @@ def make_schedule(
     num_rows, tile = plan.num_rows, max(1, PACKED_ROWS // group)
     rows_per_group = group_rows(group)
     num_groups = -(-num_rows // rows_per_group)
-    items = plan.item_indptr, plan.item_lo, plan.item_hi
-    row_units, num_units, num_pieces, num_merges, num_parts = count_units(
-        items[0], plan.piece_lo, plan.piece_hi, items[1], items[2], num_rows, tile
+    parts = plan.parts
+    row_units = np.empty(num_rows, dtype=np.int32)
+    num_units, num_pieces, num_merges, num_parts = count_units(
+        parts.items, parts.num_items, parts.columns, tile, row_units
     )
     ints, begin = room(
         array_sizes(
@@ -169,15 +169,11 @@ def make_schedule(
         )
     )
     used, *rest = fill_schedule(
-        *items,
-        ANY_WORKER if plan.item_worker is None else plan.item_worker,
-        plan.piece_slot,
-        plan.piece_len,
-        plan.piece_lo,
-        plan.piece_hi,
-        plan.piece_position,
-        plan.piece_causal,
-        plan.piece_open,
+        parts.items,
+        parts.num_items,
+        parts.columns,
+        parts.flags,
+        plan.names_workers,
         plan.row_order,
         plan.row_position,
         row_units,

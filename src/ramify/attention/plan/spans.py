@@ -36,7 +36,6 @@ class Spans(NamedTuple):
     """The lists, cut: pieces and items of a plan, which follow one another along the line."""
 
     parts: Parts
-    item_worker: IntArray | None  # [W]; None: cuts are fixed and any worker may take any
     predicted_us: float  # of the busiest worker, and of a merge where lists are cut
 
 
@@ -84,5 +83,4 @@ def cut_spans(
     )
     if not predicted_us < below_us:
         return None
-    parts = Parts(columns[:, :num_cuts], flags[:, :num_cuts], items[:3, : num_items + 1])
-    return Spans(parts, None if fixed else items[3, :num_items], predicted_us)
+    return Spans(Parts(columns, flags, items, num_cuts, num_items), predicted_us)
