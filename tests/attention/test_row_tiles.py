@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramify.attention.plan.cost import CostTable, Tuning
+from ramify.attention.plan.cut import STEP
 from ramify.attention.plan.pieces import visible
 from ramify.attention.plan.row_tiles import row_tiles
-from ramify.attention.plan.spans import STEP
 from ramify.attention.reference import visibility_ref
 from ramify.core.forest import Forest
 from ramify.testing.trees import RandomForestSpec, random_forest

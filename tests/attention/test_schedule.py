@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -12,19 +13,15 @@ from hypothesis import strategies as st
 
 from ramify.attention import METHODS, AttentionPlan, HeadShape, build_plan
 from ramify.attention.plan.cost import CostTable, Tuning
+from ramify.attention.plan.cut import STEP
+from ramify.attention.plan.lower import DONE, PARTIAL, PIECE_OPEN, PIECE_PREFIX, PREFIX
 from ramify.attention.plan.schedule import (
-    DONE,
     PACKED_ROWS,
-    PARTIAL,
-    PIECE_OPEN,
-    PIECE_PREFIX,
-    PREFIX,
     Schedule,
     group_rows,
     make_schedule,
     windowed_read,
 )
-from ramify.attention.plan.spans import STEP
 from ramify.attention.reference import tree_attention_ref
 from ramify.core.forest import Forest
 from ramify.testing.inputs import make_inputs
@@ -202,6 +199,34 @@ def test_a_walk_equals_the_reference(
     plan = build_plan(case.forest, method, heads=heads_of(group), tuning=tuning)
     schedule = make_schedule(plan, group, tuning.num_workers, tuning.costs)
     check(case, plan, schedule, tuning.num_workers, group, seed=seed % 1000)
+
+
+ARRAYS = (
+    "header units pieces user_row row_position row_units expected merges merge_slots row_merge"
+).split()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), spec=SHAPES, group=st.sampled_from(GROUPS), tuning=TUNINGS)
+def test_what_lay_in_the_memory_before_does_not_matter(
+    method: str, seed: int, spec: RandomForestSpec, group: int, tuning: Tuning
+) -> None:
+    plan = build_plan(
+        random_forest(seed, spec).forest, method, heads=heads_of(group), tuning=tuning
+    )
+
+    def made(dirt: int, gap: int) -> Schedule:
+        def room(sizes: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+            assert list(sizes) == ARRAYS
+            begin = np.cumsum([0, *(size + gap for size in sizes.values())])
+            return np.full(begin[-1], dirt, dtype=np.int32), begin[:-1]
+
+        return make_schedule(plan, group, tuning.num_workers, tuning.costs, room)
+
+    one, other = made(-7, 0), made(1 << 30, 5)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
 def leaves_with_room(seed: int, max_length: int) -> tuple[Forest, Forest, int]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ramify.attention import AttentionPlan, HeadShape, build_plan
 from ramify.attention.plan.cost import CostTable, Tuning
-from ramify.attention.plan.spans import SNAP, STEP
+from ramify.attention.plan.cut import SNAP, STEP
 from ramify.core.forest import Forest
 from ramify.testing.trees import few_shot
 

@@ -26,7 +26,22 @@ import numpy.typing as npt
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest_check import as_int_array, check_forest, check_same_length
-from ramify.core.forest_order import ForestOrder, first_rows, order_forest, row_shares
+from ramify.core.forest_order import (
+    ORDER,
+    OWN_HI,
+    OWN_SEEN,
+    POSITION,
+    ROW,
+    ROW_HI,
+    ROW_LO,
+    SEEN,
+    START,
+    USER_POSITION,
+    ForestOrder,
+    first_rows,
+    order_forest,
+    row_shares,
+)
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -132,79 +147,86 @@ class Forest:
         """All that is derived together; the properties below name its parts."""
         return order_forest(self.parent, self.length, self.query_node, self.query_len)
 
-    @property
+    @cached_property
     def node_rank(self) -> IntArray:
         """[N] place of each node in depth-first preorder (siblings and roots by index)."""
-        return self.order.node_rank
+        rank = np.empty(self.num_nodes, dtype=np.int64)
+        rank[self.node_order] = np.arange(self.num_nodes)
+        return rank
 
-    @property
+    @cached_property
     def node_order(self) -> IntArray:
         """[N] nodes in depth-first preorder."""
-        return self.order.node_order
+        return self._of_nodes(ORDER)
 
-    @property
+    @cached_property
     def node_start(self) -> IntArray:
         """[N] tokens before the node on its path: the position of its first token."""
-        return self.order.node_start
+        return self._of_nodes(START)
 
     @property
     def row_order(self) -> IntArray:
         """[Q] rows in preorder of their nodes, by query_len inside a node, stable."""
-        return self.order.row_order
+        return self.order.rows[ROW, :]
 
     @property
     def row_position(self) -> IntArray:
         """[Q] position of each row's own token on its path; -1 where the row sees nothing."""
-        return self.order.row_position
+        return self.order.rows[USER_POSITION, :]
 
     @property
     def ordered_position(self) -> IntArray:
         """[Q] the same in depth-first order of the rows."""
-        return self.order.ordered_position
+        return self.order.rows[POSITION, :]
 
-    @property
+    @cached_property
     def row_lo(self) -> IntArray:
         """[N] first ordered row at the node or below it."""
-        return self.order.row_lo
+        return self._of_nodes(ROW_LO)
 
-    @property
+    @cached_property
     def row_hi(self) -> IntArray:
         """[N] one past the last ordered row at the node or below it."""
-        return self.order.row_hi
+        return self._of_nodes(ROW_HI)
 
-    @property
+    @cached_property
     def own_hi(self) -> IntArray:
         """[N] one past the node's own rows, which are [row_lo, own_hi)."""
-        return self.order.own_hi
+        return self._of_nodes(OWN_HI)
 
     def first_row(self, node: IntArray, offset: IntArray) -> IntArray:
         """First ordered row that sees token `offset` of `node`; row_hi[node] ends the interval."""
         return first_rows(self.order, node, offset)
 
-    @property
+    @cached_property
     def visible_len(self) -> IntArray:
         """[N] tokens of each node that some row sees (a prefix of the node)."""
-        return self.order.visible_len
+        return self._of_nodes(SEEN)
 
-    @property
+    @cached_property
     def own_visible_len(self) -> IntArray:
         """[N] tokens of each node that its own rows see; 0 for a node without rows."""
-        return self.order.own_visible_len
+        return self._of_nodes(OWN_SEEN)
 
     @cached_property
     def path_len(self) -> IntArray:
         """[Q] tokens each row sees."""
         return self.row_position + 1
 
-    @cached_property
+    @property
     def path_tokens(self) -> int:
         """Tokens read when every row reads its own path."""
-        return int(self.row_position.sum()) + self.num_rows
+        return self.order.path_tokens
 
-    @cached_property
+    @property
+    def per_branch_tokens(self) -> int:
+        """Tokens read when each node with rows reads its whole path once for them."""
+        return self.order.per_branch_tokens
+
+    @property
     def unique_tokens(self) -> int:
         """Tokens that at least one row sees."""
-        return int(self.visible_len.sum())
+        return self.order.unique_tokens
 
     @cached_property
     def row_share(self) -> FloatArray:
@@ -213,6 +235,9 @@ class Forest:
         The shares of all rows add up to unique_tokens: they attribute shared reads to requests.
         """
         return row_shares(self.order, self.parent, self.length)
+
+    def _of_nodes(self, column: int) -> IntArray:
+        return self.order.nodes[:, column].astype(np.int64)
 
 
 def _runs_of(

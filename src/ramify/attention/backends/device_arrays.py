@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -33,24 +34,33 @@ class DeviceArrays:
         self._allocate({name: max(size, 1) for name, size in room.items()})
         self.is_fixed = True
 
-    def send(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Copy arrays, without waiting for the device; beyond an array its old values stay."""
-        over = {name: array.size for name, array in arrays.items() if array.size > self.room[name]}
-        if over:
-            if self.is_fixed:
-                wanted = {name: self.room[name] for name in over}
-                raise InputError(expected_got("plan", f"at most {wanted} integers", over))
-            grown = {name: 1 << (size - 1).bit_length() for name, size in over.items()}
-            self._allocate(self.room | grown)
-        self._turn = 1 - self._turn
-        copied = self._copied[self._turn]
+    def room_for(
+        self, sizes: Mapping[str, int]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Host memory of what is sent next, and where each array starts in it.
+
+        It is the caller's until `send`; what lies there stays for as long as it is the last sent.
+
+        Args:
+            sizes: integers of every array, in the order that the constructor was given.
+        Raises:
+            InputError: more than fixed room.
+        """
+        room = self.room
+        for name, size in sizes.items():
+            if size > room[name]:
+                self._grow(sizes)
+                break
+        copied = self._copied[1 - self._turn]
         if copied is not None:
             copied.synchronize()
-        host = self._host[self._turn]
-        views = self._views[self._turn]
-        for name, array in arrays.items():
-            views[name][: array.size] = array.reshape(-1)
-        self.tensor.copy_(host, non_blocking=True)
+        return self._ints[1 - self._turn], self._starts
+
+    def send(self) -> None:
+        """Copy what the memory of `room_for` holds, without waiting for the device."""
+        self._turn = turn = 1 - self._turn
+        self.tensor.copy_(self._host[turn], non_blocking=True)
+        copied = self._copied[turn]
         if copied is not None:
             copied.record()
 
@@ -59,18 +69,22 @@ class DeviceArrays:
         begin = self._begin[name]
         return self.tensor[begin : begin + self.room[name]]
 
+    def _grow(self, sizes: Mapping[str, int]) -> None:
+        """Room at the next power of two for every array that needs more."""
+        over = {name: size for name, size in sizes.items() if size > self.room[name]}
+        if self.is_fixed:
+            wanted = {name: self.room[name] for name in over}
+            raise InputError(expected_got("plan", f"at most {wanted} integers", over))
+        self._allocate(self.room | {name: 1 << (n - 1).bit_length() for name, n in over.items()})
+
     def _allocate(self, room: dict[str, int]) -> None:
         self.room = room
         self.version += 1
-        self._begin, size = {}, 0
-        for name, count in room.items():
-            self._begin[name] = size
-            size += -(-count // ALIGN) * ALIGN
-        on_gpu = self.device.type == "cuda"
+        ends = np.cumsum([-(-count // ALIGN) * ALIGN for count in room.values()])
+        self._starts = np.append(0, ends)[:-1]
+        self._begin = dict(zip(room, self._starts.tolist(), strict=True))
+        size, on_gpu = int(ends[-1]), self.device.type == "cuda"
         self._host = [torch.zeros(size, dtype=torch.int32, pin_memory=on_gpu) for _ in range(2)]
-        self._views = [
-            {name: host.numpy()[begin : begin + room[name]] for name, begin in self._begin.items()}
-            for host in self._host
-        ]
+        self._ints = [host.numpy() for host in self._host]
         self.tensor = torch.zeros(size, dtype=torch.int32, device=self.device)
         self._copied = [torch.cuda.Event() if on_gpu else None for _ in range(2)]

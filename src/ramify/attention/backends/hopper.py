@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,11 +19,7 @@ from ramify.attention.kernels.hopper.source import KernelConstants, hopper_sourc
 from ramify.attention.plan import AttentionPlan, HeadShape
 from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.schedule import (
-    HEADER_INTS,
-    MERGE_INTS,
-    PIECE_INTS,
-    UNIT_INTS,
-    Schedule,
+    array_sizes,
     make_schedule,
     windowed_read,
 )
@@ -81,6 +76,7 @@ class HopperBackend(Backend):
         )
         self._counters = torch.zeros(0, dtype=torch.int32, device=device)
         self._parts = torch.empty(0, device=device)
+        self._num_groups = self._num_slots = 0  # that these have room for
         self._held: list[tuple[Tensor, ...]] = []
         self._params = _Params()
         self._read_tokens: dict[int, int] = {}  # by window
@@ -108,16 +104,19 @@ class HopperBackend(Backend):
     def prepare(self, forest: Forest, plan: AttentionPlan) -> None:
         """Lower the plan and send it to the device, without waiting."""
         costs = self.tuning.costs if self.tuning else None
-        schedule = make_schedule(plan, self.heads.group, self.num_workers, costs)
+        schedule = make_schedule(
+            plan, self.heads.group, self.num_workers, costs, self._arrays.room_for
+        )
         if self._most_slots is not None and schedule.num_slots > self._most_slots:
             wanted = f"at most {self._most_slots} partial results"
             raise InputError(expected_got("plan", wanted, schedule.num_slots))
-        self._arrays.send(_arrays_of(schedule))
+        self._arrays.send()
         self._schedule = schedule
         self._make_workspace(schedule.num_slots)
+        if self._version != self._arrays.version:
+            self._take_addresses()
         self._grown = 0
         self._most_grown = most_growth(forest) if plan.can_grow else 0
-        self._counter = self._arrays["header"][1:2]
         self._read_tokens.clear()
 
     def advance(self) -> bool:
@@ -157,7 +156,7 @@ class HopperBackend(Backend):
         if self._arrays.is_fixed or self._schedule.needs_merge:
             grid = self._num_sms * MERGES_PER_SM
             if not self._arrays.is_fixed:
-                grid = min(grid, self.heads.num_q_heads * len(self._schedule.merges))
+                grid = min(grid, self.heads.num_q_heads * self._schedule.num_merges)
             merge.launch(grid, MERGE_THREADS, stream, self._params, early=True)
         self.kv_bytes_read += self._tokens_read(layer.window) * self.heads.token_bytes
         return out, lse
@@ -184,12 +183,6 @@ class HopperBackend(Backend):
         if layer.softcap is not None:
             p.scale = layer.softcap * LOG2_E
             p.softcap = 2 * LOG2_E * layer.scale / layer.softcap
-        if self._version != self._arrays.version:
-            for name in self._arrays.room:
-                setattr(p, name, self._arrays[name].data_ptr())
-            p.num_kv_heads = self.heads.num_kv_heads
-            p.plan_lines = min(len(self._arrays.tensor) // LINE_INTS, MOST_LINES)
-            self._version = self._arrays.version
         size = len(self._parts) // (self.heads.head_dim + 1)
         p.part_out, p.part_lse = (
             self._parts.data_ptr(),
@@ -197,16 +190,27 @@ class HopperBackend(Backend):
         )
         p.counters = self._counters.data_ptr()
 
+    def _take_addresses(self) -> None:
+        """Whatever refers to the device's arrays, after they moved."""
+        p, arrays = self._params, self._arrays
+        for name in arrays.room:
+            setattr(p, name, arrays[name].data_ptr())
+        p.num_kv_heads = self.heads.num_kv_heads
+        p.plan_lines = min(len(arrays.tensor) // LINE_INTS, MOST_LINES)
+        self._counter = arrays["header"][1:2]
+        self._version = arrays.version
+
     def _make_workspace(self, slots: int) -> None:
         """Partial results and merge counters, only ever grown."""
-        size = slots * self.heads.num_q_heads * (self.heads.head_dim + 1)
-        if len(self._parts) < size:
-            slots = 1 << (slots - 1).bit_length()
-            size = slots * self.heads.num_q_heads * (self.heads.head_dim + 1)
+        if slots > self._num_slots:
+            self._num_slots = 1 << (slots - 1).bit_length()
+            size = self._num_slots * self.heads.num_q_heads * (self.heads.head_dim + 1)
             self._parts = torch.empty(size, device=self.device)
-        groups = self._arrays.room["expected"] * self.heads.num_kv_heads
-        if len(self._counters) < groups:
-            self._counters = torch.zeros(groups, dtype=torch.int32, device=self.device)
+        groups = self._arrays.room["expected"]
+        if groups > self._num_groups:
+            self._num_groups = groups
+            size = groups * self.heads.num_kv_heads
+            self._counters = torch.zeros(size, dtype=torch.int32, device=self.device)
 
     def _hold_if_captured(self) -> None:
         """A graph holds addresses: what it reads must outlive a plan that outgrows the buffers."""
@@ -219,28 +223,14 @@ class HopperBackend(Backend):
 
 def most_growth(forest: Forest) -> int:
     """Tokens by which the rows' own nodes may grow: short ones soon weigh several times as much."""
-    own = forest.length[forest.query_node]
-    return min(MOST_GROWN, max(1, int(own.mean()) // GROWN_PART)) if len(own) else 0
-
-
-def _arrays_of(schedule: Schedule) -> dict[str, np.ndarray]:
-    return {name: getattr(schedule, name) for name in _room(rows=0, units=0, pieces=0, slots=0)}
+    if not forest.num_rows:
+        return 0
+    return min(MOST_GROWN, max(1, forest.order.own_tokens // forest.num_rows // GROWN_PART))
 
 
 def _room(*, rows: int, units: int, pieces: int, slots: int) -> dict[str, int]:
-    """Integers of each array."""
-    return {
-        "header": HEADER_INTS,
-        "units": units * UNIT_INTS,
-        "pieces": pieces * PIECE_INTS,
-        "user_row": rows,
-        "row_position": rows,
-        "row_units": rows,
-        "expected": rows,
-        "merges": rows * MERGE_INTS,
-        "merge_slots": slots,
-        "row_merge": rows,
-    }
+    """Integers of each array; one merge and one counter a row are always enough."""
+    return array_sizes(rows=rows, units=units, pieces=pieces, groups=rows, merges=rows, parts=slots)
 
 
 def _kernels_of(constants: KernelConstants, device: torch.device) -> tuple[CudaKernel, CudaKernel]:

@@ -12,7 +12,7 @@ from ramify.attention.plan.lean import plan_lean
 from ramify.attention.plan.node import plan_node
 from ramify.attention.plan.node_chunk import plan_node_chunk
 from ramify.attention.plan.per_branch import plan_per_branch
-from ramify.attention.plan.plan import AttentionPlan, per_branch_tokens
+from ramify.attention.plan.plan import AttentionPlan
 from ramify.core.config import ATTENTION_METHODS
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest import Forest
@@ -71,7 +71,7 @@ def check_method(method: str) -> None:
 
 def choose_method(forest: Forest) -> tuple[str, str]:
     """The method for a forest and, in words, why."""
-    alone, shared = per_branch_tokens(forest), forest.unique_tokens
+    alone, shared = forest.per_branch_tokens, forest.unique_tokens
     if alone == 0:
         return "per_branch", "no row sees any token"
     saved = 1.0 - shared / alone

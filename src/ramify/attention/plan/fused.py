@@ -12,11 +12,13 @@ LeanAttention, Sanovar et al. 2025 (arXiv 2405.10480), equal spans.
 
 from __future__ import annotations
 
+import math
+
 from ramify.attention.plan.cost import Tuning
 from ramify.attention.plan.heads import HeadShape
 from ramify.attention.plan.pieces import visible
-from ramify.attention.plan.plan import AttentionPlan, plan_from_pieces
-from ramify.attention.plan.row_tiles import Tiles, row_tiles
+from ramify.attention.plan.plan import AttentionPlan, plan_of_parts
+from ramify.attention.plan.row_tiles import row_tiles
 from ramify.attention.plan.spans import Spans, cut_spans
 from ramify.core.forest import Forest
 
@@ -36,24 +38,17 @@ def plan_fused(
     heads = heads or HeadShape(num_q_heads=32, num_kv_heads=8, head_dim=128, itemsize=2)
     tuning = tuning or Tuning()
     seen = visible(forest)
-    best: tuple[Tiles, Spans] | None = None
+    best: Spans | None = None
     for packed_rows in _tile_sizes(forest.num_rows * heads.group, tuning):
         tiles = row_tiles(forest, seen, max(1, packed_rows // heads.group), tuning)
         is_wide = tiles.most_rows * heads.group * 2 > tuning.packed_rows
-        spans = cut_spans(tiles.lists, seen.pieces, tuning, is_wide=is_wide)
-        if best is None or spans.predicted_us < best[1].predicted_us:
-            best = tiles, spans
+        below_us = best.predicted_us if best else math.inf
+        rows = forest.ordered_position
+        spans = cut_spans(tiles.lists, seen, rows, tuning, is_wide=is_wide, below_us=below_us)
+        best = spans or best
     assert best is not None
-    tiles, spans = best
-    return plan_from_pieces(
-        forest,
-        "fused",
-        spans.pieces,
-        spans.item,
-        row_range=(tiles.edges[spans.item_list], tiles.edges[spans.item_list + 1]),
-        item_worker=spans.item_worker,
-        why=why,
-    )
+    names_workers = tuning.fixed_cuts is None
+    return plan_of_parts(forest, "fused", best.parts, names_workers=names_workers, why=why)
 
 
 def _tile_sizes(packed_rows: int, tuning: Tuning) -> list[int]:

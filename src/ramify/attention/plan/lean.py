@@ -14,8 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from ramify.attention.plan.cost import Tuning
+from ramify.attention.plan.cut import PIECE, TOKENS
 from ramify.attention.plan.per_branch import paths_of_tips
-from ramify.attention.plan.plan import AttentionPlan, plan_from_pieces
+from ramify.attention.plan.pieces import with_rows
+from ramify.attention.plan.plan import AttentionPlan, plan_of_parts
 from ramify.attention.plan.spans import Lists, cut_spans
 from ramify.core.forest import Forest
 
@@ -24,24 +26,18 @@ def plan_lean(forest: Forest, tuning: Tuning | None = None) -> AttentionPlan:
     """Items of one branch each, as many as workers plus the cuts at the ends of paths."""
     tuning = tuning or Tuning()
     tips, pieces, tip = paths_of_tips(forest)
-    every = np.arange(len(tip))
+    entries = np.zeros((4, len(tip)), dtype=np.int32)
+    entries[PIECE], entries[TOKENS] = np.arange(len(tip)), pieces.length
     counts = np.bincount(tip, minlength=len(tips))
     lists = Lists(
         indptr=np.append(0, np.cumsum(counts)),
-        piece=every,
-        length=pieces.length,
-        is_reread=np.zeros_like(every),
-        half=np.zeros_like(every),
+        entries=entries,
+        row_lo=forest.row_lo[tips],
+        row_hi=forest.own_hi[tips],
     )
     # equal tiles: what a unit costs beside them is not weighed
     even = replace(tuning, costs=replace(tuning.costs, unit_us=0.0))
-    spans = cut_spans(lists, pieces, even, is_wide=False)
-    of_item = tips[spans.item_list]
-    return plan_from_pieces(
-        forest,
-        "lean",
-        spans.pieces,
-        spans.item,
-        row_range=(forest.row_lo[of_item], forest.own_hi[of_item]),
-        item_worker=spans.item_worker,
-    )
+    seen, rows = with_rows(forest, pieces), forest.ordered_position
+    spans = cut_spans(lists, seen, rows, even, is_wide=False)
+    assert spans is not None
+    return plan_of_parts(forest, "lean", spans.parts, names_workers=tuning.fixed_cuts is None)

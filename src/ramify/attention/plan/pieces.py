@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ramify.core.forest import Forest
+from ramify.core.forest_order import GROWS, ORDER, OWN_HI, ROW_HI, ROW_LO, SEEN, SEES, START
 from ramify.core.jit import njit
 
 IntArray = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
 
 
 class Pieces(NamedTuple):
@@ -31,13 +33,35 @@ class Pieces(NamedTuple):
         )
 
 
-class Visible(NamedTuple):
-    """Every token that some row sees, once, as runs in depth-first order, and who sees it."""
+# lines of `Visible.table`; OPEN is 1 where a piece ends with a node that grows by appending
+SLOT, LENGTH, NODE, OFFSET, POSITION, LO, HI, OPEN = range(8)
 
-    pieces: Pieces
-    position: IntArray  # [P] first token on the path
-    lo: IntArray  # [P] first ordered row that sees the first token
-    hi: IntArray  # [P] one past the last ordered row that sees any token
+
+class Visible(NamedTuple):
+    """Pieces and who sees them."""
+
+    table: Int32Array  # [8, P or more], a column for each piece
+    num_pieces: int  # P
+
+    @property
+    def pieces(self) -> Pieces:
+        """The columns without what is known of rows."""
+        return Pieces(*self.table[:POSITION, : self.num_pieces].astype(np.int64))
+
+    @property
+    def position(self) -> Int32Array:
+        """[P] first token on the path."""
+        return self.table[POSITION, : self.num_pieces]
+
+    @property
+    def lo(self) -> Int32Array:
+        """[P] first ordered row that sees the first token."""
+        return self.table[LO, : self.num_pieces]
+
+    @property
+    def hi(self) -> Int32Array:
+        """[P] one past the last ordered row that sees any token."""
+        return self.table[HI, : self.num_pieces]
 
 
 def visible_pieces(forest: Forest) -> Pieces:
@@ -46,40 +70,58 @@ def visible_pieces(forest: Forest) -> Pieces:
 
 
 def visible(forest: Forest) -> Visible:
-    """What the rows of a forest see. O(nodes + runs + rows)."""
+    """Every token that some row sees, once, as runs in depth-first order. O(nodes + runs)."""
+    order, runs = forest.order, (forest.run_indptr, forest.run_begin, forest.run_len)
+    table = np.empty((8, len(forest.run_begin)), dtype=np.int32)
+    return Visible(table, _list_visible(*runs, forest.length, order.nodes, order.rows, table))
+
+
+def with_rows(forest: Forest, pieces: Pieces) -> Visible:
+    """Given pieces of nodes, and who sees them. O(pieces log rows)."""
     order = forest.order
-    columns = np.empty((7, len(forest.run_begin)), dtype=np.int64)
-    count = _list_visible(
-        (forest.run_indptr, forest.run_begin, forest.run_len),
-        (order.node_order, order.node_start, order.visible_len),
-        (order.row_lo, order.own_hi, order.row_hi),
-        order.ordered_len,
-        columns,
-    )
-    slot, length, node, offset, position, lo, hi = columns[:, :count]
-    pieces = Pieces(slot=slot, length=length, node=node, offset=offset)
-    return Visible(pieces=pieces, position=position, lo=lo, hi=hi)
+    table = np.empty((8, len(pieces.node)), dtype=np.int32)
+    _find_rows(*pieces, forest.length, order.nodes, order.rows, table)
+    return Visible(table, len(pieces.node))
 
 
 @njit
-def _list_visible(runs, nodes, intervals, ordered_len, out):  # type: ignore[no-untyped-def]
-    run_indptr, run_begin, run_len = runs
-    node_order, node_start, visible_len = nodes
-    row_lo, own_hi, row_hi = intervals
+def _find_rows(slot, length, node, offset, node_len, nodes, rows, out):  # type: ignore[no-untyped-def]
+    for i in range(len(node)):
+        v = node[i]
+        lo, end = nodes[v, ROW_LO], nodes[v, OWN_HI]
+        # as a rule the first own row sees the first token, or there is none
+        if rows[SEES, lo] > offset[i]:
+            end = lo
+        while lo < end:
+            middle = (lo + end) // 2
+            if rows[SEES, middle] > offset[i]:
+                end = middle
+            else:
+                lo = middle + 1
+        out[SLOT, i], out[LENGTH, i], out[NODE, i] = slot[i], length[i], v
+        out[OFFSET, i], out[POSITION, i] = offset[i], nodes[v, START] + offset[i]
+        out[LO, i], out[HI, i] = lo, nodes[v, ROW_HI]
+        out[OPEN, i] = nodes[v, GROWS] & (offset[i] + length[i] == node_len[v])
+
+
+@njit
+def _list_visible(run_indptr, run_begin, run_len, node_len, nodes, rows, out):  # type: ignore[no-untyped-def]
     count = 0
-    for node in node_order:
-        offset, lo = 0, row_lo[node]
+    for place in range(len(nodes)):
+        node = nodes[place, ORDER]
+        offset, lo = 0, nodes[node, ROW_LO]
         for run in range(run_indptr[node], run_indptr[node + 1]):
-            length = min(run_len[run], visible_len[node] - offset)
+            length = min(run_len[run], nodes[node, SEEN] - offset)
             if length <= 0:
                 continue  # nobody sees the rest, or the run is empty
             # own rows come first by growing length, and some row sees this run: so there is one
             # at lo, and the first of these two questions is the one whose answer hardly varies
-            while ordered_len[lo] <= offset and lo < own_hi[node]:
+            while rows[SEES, lo] <= offset and lo < nodes[node, OWN_HI]:
                 lo += 1
-            out[0, count], out[1, count], out[2, count] = run_begin[run], length, node
-            out[3, count], out[4, count] = offset, node_start[node] + offset
-            out[5, count], out[6, count] = lo, row_hi[node]
+            out[SLOT, count], out[LENGTH, count], out[NODE, count] = run_begin[run], length, node
+            out[OFFSET, count], out[POSITION, count] = offset, nodes[node, START] + offset
+            out[LO, count], out[HI, count] = lo, nodes[node, ROW_HI]
+            out[OPEN, count] = nodes[node, GROWS] & (offset + length == node_len[node])
             offset += run_len[run]
             count += 1
     return count

@@ -15,13 +15,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ramify.attention.plan.pieces import IntArray, Pieces, expand
+from ramify.attention.plan.pieces import (
+    HI,
+    LENGTH,
+    LO,
+    OPEN,
+    POSITION,
+    IntArray,
+    Pieces,
+    expand,
+    with_rows,
+)
 from ramify.core.forest import Forest
 from ramify.core.jit import njit
+
+
+class Parts(NamedTuple):
+    """The pieces and items of a plan as tables; properties of AttentionPlan name the lines."""
+
+    columns: IntArray  # [7, P or more] slot, length, node, offset, position, lo, hi
+    flags: npt.NDArray[np.bool_]  # [2, P or more] causal, open
+    items: IntArray  # [4, W + 1 or more] indptr, lo, hi, worker; the last item has an indptr only
+    num_pieces: int  # P
+    num_items: int  # W
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,19 +54,8 @@ class AttentionPlan:
     num_nodes: int
     row_order: IntArray  # [Q] user's row of each ordered row
     row_position: IntArray  # [Q] position of each ordered row on its path, -1: sees nothing
-    item_indptr: IntArray  # [W + 1], CSR over the pieces
-    item_lo: IntArray  # [W] first ordered row of each item
-    item_hi: IntArray  # [W] one past the last ordered row of each item
-    piece_slot: IntArray  # [P] first slot
-    piece_len: IntArray  # [P] slots
-    piece_node: IntArray  # [P]
-    piece_offset: IntArray  # [P] first token within the node
-    piece_position: IntArray  # [P] first token on the path
-    piece_lo: IntArray  # [P] first ordered row that sees the first token
-    piece_hi: IntArray  # [P] one past the last ordered row that sees any token
-    piece_causal: npt.NDArray[np.bool_]  # [P] some row of [lo, hi) sees only a prefix
-    piece_open: npt.NDArray[np.bool_]  # [P] ends where a node with rows does: grows by appending
-    item_worker: IntArray | None  # [W] who runs an item; None: any worker may take any
+    parts: Parts
+    names_workers: bool  # items are cut for workers; else any worker may take any
     can_grow: bool  # every row is the last token of a node of its own, with nothing below
     unique_tokens: int  # tokens that at least one row sees
     path_tokens: int  # sum over rows of the tokens each sees
@@ -59,12 +69,77 @@ class AttentionPlan:
     @property
     def num_items(self) -> int:
         """W."""
-        return len(self.item_indptr) - 1
+        return self.parts.num_items
 
     @property
     def num_pieces(self) -> int:
         """P."""
-        return len(self.piece_slot)
+        return self.parts.num_pieces
+
+    @property
+    def item_indptr(self) -> IntArray:
+        """[W + 1], CSR over the pieces."""
+        return self.parts.items[0, : self.num_items + 1]
+
+    @property
+    def item_lo(self) -> IntArray:
+        """[W] first ordered row of each item."""
+        return self.parts.items[1, : self.num_items]
+
+    @property
+    def item_hi(self) -> IntArray:
+        """[W] one past the last ordered row of each item."""
+        return self.parts.items[2, : self.num_items]
+
+    @property
+    def item_worker(self) -> IntArray | None:
+        """[W] who runs an item; None: any worker may take any."""
+        return self.parts.items[3, : self.num_items] if self.names_workers else None
+
+    @property
+    def piece_slot(self) -> IntArray:
+        """[P] first slot."""
+        return self.parts.columns[0, : self.num_pieces]
+
+    @property
+    def piece_len(self) -> IntArray:
+        """[P] slots."""
+        return self.parts.columns[1, : self.num_pieces]
+
+    @property
+    def piece_node(self) -> IntArray:
+        """[P]."""
+        return self.parts.columns[2, : self.num_pieces]
+
+    @property
+    def piece_offset(self) -> IntArray:
+        """[P] first token within the node."""
+        return self.parts.columns[3, : self.num_pieces]
+
+    @property
+    def piece_position(self) -> IntArray:
+        """[P] first token on the path."""
+        return self.parts.columns[4, : self.num_pieces]
+
+    @property
+    def piece_lo(self) -> IntArray:
+        """[P] first ordered row that sees the first token."""
+        return self.parts.columns[5, : self.num_pieces]
+
+    @property
+    def piece_hi(self) -> IntArray:
+        """[P] one past the last ordered row that sees any token."""
+        return self.parts.columns[6, : self.num_pieces]
+
+    @property
+    def piece_causal(self) -> npt.NDArray[np.bool_]:
+        """[P] some row of [lo, hi) sees only a prefix."""
+        return self.parts.flags[0, : self.num_pieces]
+
+    @property
+    def piece_open(self) -> npt.NDArray[np.bool_]:
+        """[P] ends where a node with rows does: grows by appending."""
+        return self.parts.flags[1, : self.num_pieces]
 
     @cached_property
     def read_tokens(self) -> int:
@@ -109,6 +184,31 @@ class AttentionPlan:
         return np.append(0, np.cumsum(self.partials_per_row)), slots
 
 
+def plan_of_parts(
+    forest: Forest,
+    method: str,
+    parts: Parts,
+    *,
+    names_workers: bool = False,
+    why: str = "asked for",
+) -> AttentionPlan:
+    """A plan whose pieces and items are made; see AttentionPlan for the arguments."""
+    order = forest.order
+    return AttentionPlan(
+        method=method,
+        why=why,
+        num_nodes=forest.num_nodes,
+        row_order=forest.row_order,
+        row_position=forest.ordered_position,
+        parts=parts,
+        names_workers=names_workers,
+        can_grow=order.can_grow,
+        unique_tokens=order.unique_tokens,
+        path_tokens=order.path_tokens,
+        per_branch_tokens=order.per_branch_tokens,
+    )
+
+
 def plan_from_pieces(
     forest: Forest,
     method: str,
@@ -116,101 +216,41 @@ def plan_from_pieces(
     item: IntArray,
     *,
     row_range: tuple[IntArray, IntArray] | None = None,
-    item_worker: IntArray | None = None,
-    why: str = "asked for",
 ) -> AttentionPlan:
     """Fill in positions and intervals for pieces grouped by rising `item` ids [P].
 
     Args:
         row_range: by item id the ordered rows [begin, end) that the item serves; default all.
-        item_worker: [W], for plans whose items are cut for workers.
-        why: how the method came to be chosen.
     """
-    order = forest.order
-    first_row = forest.first_row(pieces.node, pieces.offset)
-    places = np.empty((3, len(item)), dtype=np.int64)
+    table = with_rows(forest, pieces).table
     flags = np.empty((2, len(item)), dtype=np.bool_)
-    starts, item_lo, item_hi = items = np.empty((3, len(item) + 1), dtype=np.int64)
-    num_items, can_grow, unique, path, per_branch = _place(
-        (pieces.node, pieces.offset, pieces.length, item, first_row),
-        row_range or (item[:0], item[:0]),
-        (order.node_start, order.row_lo, order.row_hi, order.own_hi),
-        (order.own_visible_len, order.visible_len, forest.length),
-        order.ordered_position,
-        places,
-        flags,
-        items,
-    )
-    return AttentionPlan(
-        method=method,
-        why=why,
-        num_nodes=forest.num_nodes,
-        row_order=order.row_order,
-        row_position=order.ordered_position,
-        item_indptr=starts[: num_items + 1],
-        item_lo=item_lo[:num_items],
-        item_hi=item_hi[:num_items],
-        piece_slot=pieces.slot,
-        piece_len=pieces.length,
-        piece_node=pieces.node,
-        piece_offset=pieces.offset,
-        piece_position=places[0],
-        piece_lo=places[1],
-        piece_hi=places[2],
-        piece_causal=flags[0],
-        piece_open=flags[1],
-        item_worker=item_worker,
-        can_grow=can_grow,
-        unique_tokens=unique,
-        path_tokens=path,
-        per_branch_tokens=per_branch,
-    )
+    items = np.empty((4, len(item) + 1), dtype=np.int64)
+    ranges = row_range or (item[:0], item[:0])
+    num_items = _group(table, item, *ranges, forest.ordered_position, flags, items)
+    columns = table[:OPEN].astype(np.int64)
+    return plan_of_parts(forest, method, Parts(columns, flags, items, len(item), num_items))
 
 
 @njit
-def _place(pieces, row_range, intervals, lengths, row_position, places, flags, items):  # type: ignore[no-untyped-def]
-    """Fill positions and intervals of pieces, their flags, and starts and intervals of items.
+def _group(table, item, range_lo, range_hi, row_position, flags, items):  # type: ignore[no-untyped-def]
+    """Limit pieces to the rows of their items; fill flags, and starts and intervals of items.
 
-    Returns the items, whether all rows can grow, and the plan's unique, path and per-branch tokens.
+    Returns the number of items.
     """
-    node, offset, length, item, first_row = pieces
-    range_lo, range_hi = row_range
-    start, row_lo, row_hi, own_hi = intervals
-    own_len, visible_len, node_len = lengths
     count, least, most = 0, 0, 0
-    for i in range(len(node)):
-        v = node[i]
-        lo, hi = first_row[i], row_hi[v]
+    for i in range(len(item)):
+        lo, hi = table[LO, i], table[HI, i]
         if len(range_hi):
             lo, hi = max(lo, range_lo[item[i]]), min(hi, range_hi[item[i]])
-        position = start[v] + offset[i]
-        places[0, i], places[1, i], places[2, i] = position, lo, hi
+            table[LO, i], table[HI, i] = lo, hi
         # own rows come first by growing length, so the first row of the interval sees least
-        flags[0, i] = row_position[lo] < position + length[i] - 1
-        # no branches: which pieces are tips is as good as random
-        is_tip = (row_lo[v] < own_hi[v]) & (own_hi[v] == row_hi[v]) & (own_len[v] == node_len[v])
-        flags[1, i] = is_tip & (offset[i] + length[i] == node_len[v])
+        flags[0, i] = row_position[lo] < table[POSITION, i] + table[LENGTH, i] - 1
+        flags[1, i] = table[OPEN, i] != 0
         if i == 0 or item[i] != item[i - 1]:
             items[0, count] = i
             least, most = lo, hi
             count += 1
         least, most = min(least, lo), max(most, hi)
         items[1, count - 1], items[2, count - 1] = least, most
-    items[0, count] = len(node)
-    # an empty node has no last token, hence no slot that a next one would follow
-    alone = unique = per_branch = 0
-    for v in range(len(row_lo)):
-        is_alone = (row_lo[v] + 1 == own_hi[v]) & (own_hi[v] == row_hi[v])
-        alone += is_alone & (own_len[v] == node_len[v]) & (node_len[v] > 0)
-        unique += visible_len[v]
-        per_branch += (start[v] + own_len[v]) * (own_hi[v] > row_lo[v])
-    path = len(row_position)
-    for r in range(len(row_position)):
-        path += row_position[r]
-    return count, alone == len(row_position), unique, path, per_branch
-
-
-def per_branch_tokens(forest: Forest) -> int:
-    """Tokens read when each node with rows reads its whole path once for them."""
-    has_rows = forest.own_hi > forest.row_lo
-    return int((forest.node_start + forest.own_visible_len)[has_rows].sum())
+    items[0, count] = len(item)
+    return count

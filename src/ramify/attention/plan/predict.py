@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ramify.attention.plan.cost import Tuning
+from ramify.attention.plan.cut import STEP
 from ramify.attention.plan.heads import HeadShape
 from ramify.attention.plan.pieces import IntArray
 from ramify.attention.plan.plan import AttentionPlan
-from ramify.attention.plan.spans import STEP
 from ramify.core.jit import njit
 
 

@@ -12,10 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ramify.attention.plan.cost import Tuning
-from ramify.attention.plan.pieces import IntArray, Visible
-from ramify.attention.plan.spans import STEP, Lists
+from ramify.attention.plan.cut import HALF, IS_REREAD, PIECE, STEP, TOKENS
+from ramify.attention.plan.pieces import HI, LENGTH, LO, POSITION, IntArray, Visible
+from ramify.attention.plan.spans import Lists
 from ramify.core.forest import Forest
 from ramify.core.jit import njit
+
+NO_EDGES: IntArray = np.empty(0, dtype=np.int64)
 
 
 class Tiles(NamedTuple):
@@ -36,54 +39,54 @@ def row_tiles(forest: Forest, seen: Visible, most: int, tuning: Tuning) -> Tiles
         most: rows of a tile.
     """
     costs = tuning.costs
-    walls = np.zeros(forest.num_rows + 1, dtype=np.bool_)
-    if tuning.fixed_cuts is not None:
-        walls[forest.row_lo[forest.parent < 0]] = True
-    edges, indptr, columns, most_rows = _tile(
-        seen.lo,
-        seen.hi,
-        seen.pieces.length,
-        seen.position,
-        forest.ordered_position,
+    is_fixed = tuning.fixed_cuts is not None
+    num_rows = forest.num_rows
+    edges = np.empty(num_rows + 1, dtype=np.int64)
+    num_tiles, num_entries, most_rows = _tile(
+        seen.table,
+        seen.num_pieces,
         most,
-        _exact(costs.reread_us / STEP),
-        _exact(costs.masked_part * costs.step_us / STEP),
-        _exact(costs.unit_us),
-        walls,
-        tuning.fixed_cuts is not None,
+        costs.reread_us / STEP,
+        costs.masked_part * costs.step_us / STEP,
+        costs.unit_us,
+        forest.row_lo[forest.parent < 0] if is_fixed else NO_EDGES,
+        is_fixed,
+        edges,
     )
-    lists = Lists(
-        indptr=indptr,
-        piece=columns[0],
-        length=columns[1],
-        is_reread=columns[2],
-        half=columns[3],
-    )
-    return Tiles(edges=edges, lists=lists, most_rows=most_rows)
+    indptr = np.empty(num_tiles + 1, dtype=np.int64)
+    entries = np.empty((4, num_entries), dtype=np.int32)
+    _fill_entries(seen.table, seen.num_pieces, forest.ordered_position, edges, entries, indptr)
+    edges = edges[: num_tiles + 1]
+    return Tiles(edges, Lists(indptr, entries, edges[:-1], edges[1:]), most_rows)
 
 
-def _exact(us: float) -> float:
+@njit
+def _exact(us):  # type: ignore[no-untyped-def]
     """On a grid where sums are exact: ties between tiles break alike whatever stands before."""
-    return round(us * 2**24) / 2**24
+    return np.rint(us * 2**24) / 2**24
 
 
 @njit
 def _tile(  # type: ignore[no-untyped-def]
-    lo, hi, length, begins, position, most, token_us, masked_us, tile_us, walls, is_fixed
+    table, num_pieces, most, token_us, masked_us, tile_us, roots, is_fixed, edges
 ):
-    """Edges of the tiles, indptr and columns of their lists, rows of the largest tile."""
-    edges = _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed)
-    indptr = np.zeros(len(edges), dtype=np.int64)
-    columns = np.empty((4, _count_entries(lo, hi, edges)), dtype=np.int64)
-    _fill_entries(lo, hi, length, begins, position, edges, columns, indptr)
+    """Fill the edges of the tiles; returns tiles, entries of their lists, rows of the largest."""
+    lo, hi, length = table[LO, :num_pieces], table[HI, :num_pieces], table[LENGTH, :num_pieces]
+    walls = np.zeros(len(edges), dtype=np.bool_)
+    for edge in roots:
+        walls[edge] = True
+    token_us, masked_us, tile_us = _exact(token_us), _exact(masked_us), _exact(tile_us)
+    tiles = _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed, edges)
     most_rows = 0
-    for t in range(len(edges) - 1):
+    for t in range(tiles):
         most_rows = max(most_rows, edges[t + 1] - edges[t])
-    return edges, indptr, columns, most_rows
+    return tiles, _count_entries(lo, hi, edges, tiles), most_rows
 
 
 @njit
-def _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed):  # type: ignore[no-untyped-def]
+def _row_tiles(  # type: ignore[no-untyped-def]
+    lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fixed, edges
+):
     num_rows = len(walls) - 1
     shared = np.zeros(num_rows + 1, np.int64)  # tokens that rows before and after an edge both see
     private = np.zeros(num_rows + 1, np.int64)  # tokens that only the row before an edge sees
@@ -100,27 +103,27 @@ def _row_tiles(lo, hi, length, most, token_us, masked_us, tile_us, walls, is_fix
         num_gaps += shared[edge] == 0
     if not is_fixed and num_gaps > 1:
         _part_strangers(lo, length, shared, tile_us / masked_us if masked_us > 0 else np.inf, walls)
-    begin = _best_begins(shared * token_us + tile_us, private * masked_us, most, walls)
-    edges = np.empty(num_rows + 1, dtype=np.int64)
-    count, row = 0, num_rows
+    begin = _best_begins(shared, private, token_us, masked_us, tile_us, most, walls)
+    tiles, row = 0, num_rows
     while row > 0:
-        edges[count] = row
-        count += 1
+        tiles += 1
         row = begin[row]
-    edges[count] = 0
-    return edges[: count + 1][::-1].copy()
+    edges[tiles], edges[0] = num_rows, 0
+    for t in range(tiles, 0, -1):
+        edges[t - 1] = begin[edges[t]]
+    return tiles
 
 
 @njit
-def _best_begins(end_us, masked_us, most, walls):  # type: ignore[no-untyped-def]
+def _best_begins(shared, private, token_us, masked_us, tile_us, most, walls):  # type: ignore[no-untyped-def]
     """For each end of a tile, where the tile begins in the cheapest cut of all rows before the end.
 
-    A tile [begin, end) costs end_us[end], and if it has several rows masked_us[end] -
-    masked_us[begin] more; both are sums up to an edge. Of equals the longest tile wins. The least
-    of a window that slides is that of its old part, known for every place where the window may
-    begin, or of what came since: two comparisons a row, and no branch that a row could surprise.
+    A tile [begin, end) costs a unit and what is shared at its end, and if it has several rows what
+    is private up to `end`, less that up to `begin`, masked. Of equals the longest tile wins. The
+    least of a window that slides is that of its old part, known for every place where the window
+    may begin, or of what came since: two comparisons a row, and no branch that could surprise.
     """
-    ahead_us = np.zeros(len(walls))  # of the best cut up to an edge, less masked_us there
+    ahead_us = np.zeros(len(walls))  # of the best cut up to an edge, less what is masked there
     begin = np.zeros(len(walls), dtype=np.int64)
     oldest = np.empty(len(walls), dtype=np.int64)  # best start from here to the end of the old part
     wall, old_end = 0, 0
@@ -142,10 +145,10 @@ def _best_begins(end_us, masked_us, most, walls):  # type: ignore[no-untyped-def
         is_old = ahead_us[old] <= recent_us
         best, least_us = old if is_old else recent, ahead_us[old] if is_old else recent_us
         # a row alone is never masked
-        alone_us = ahead_us[start] - (masked_us[end] - masked_us[start])
+        alone_us = ahead_us[start] - (private[end] * masked_us - private[start] * masked_us)
         is_alone = alone_us < least_us
         begin[end] = start if is_alone else best
-        ahead_us[end] = (alone_us if is_alone else least_us) + end_us[end]
+        ahead_us[end] = (alone_us if is_alone else least_us) + (shared[end] * token_us + tile_us)
     return begin
 
 
@@ -171,9 +174,9 @@ def _part_strangers(lo, length, shared, worth, walls):  # type: ignore[no-untype
 
 
 @njit
-def _count_entries(lo, hi, edges):  # type: ignore[no-untyped-def]
-    tile = np.empty(edges[-1], dtype=np.int64)
-    for t in range(len(edges) - 1):
+def _count_entries(lo, hi, edges, tiles):  # type: ignore[no-untyped-def]
+    tile = np.empty(edges[tiles], dtype=np.int32)
+    for t in range(tiles):
         tile[edges[t] : edges[t + 1]] = t
     count = 0
     for i in range(len(lo)):
@@ -182,30 +185,31 @@ def _count_entries(lo, hi, edges):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _fill_entries(lo, hi, length, begins, position, edges, out, indptr):  # type: ignore[no-untyped-def]
+def _fill_entries(table, num_pieces, position, edges, out, indptr):  # type: ignore[no-untyped-def]
     """Each tile's entries in depth-first order, cut off after the last token a row of it sees."""
-    # pieces come by rising lo, so those still open are a list that shrinks, and grows at its end
-    still = np.empty(len(lo), dtype=np.int64)
+    lo, hi = table[LO, :num_pieces], table[HI, :num_pieces]
+    length, begins = table[LENGTH, :num_pieces], table[POSITION, :num_pieces]
+    # pieces come by rising lo, so those that later tiles see too are a list that shrinks, and grows
+    # at its end
+    still = np.empty(len(lo), dtype=np.int32)
     num_open, after, count = 0, 0, 0
-    for t in range(len(edges) - 1):
+    indptr[0] = 0
+    for t in range(len(indptr) - 1):
         first, end = edges[t], edges[t + 1]
-        kept = 0
-        for j in range(num_open):
-            still[kept] = still[j]
-            kept += hi[still[j]] > first
-        num_open = kept
-        while after < len(lo) and lo[after] < end:
-            still[num_open] = after
-            num_open += 1
-            after += 1
         middle = (first + end + 1) // 2
-        for j in range(num_open):
-            piece = still[j]
+        kept, j = 0, 0
+        while j < num_open or (after < len(lo) and lo[after] < end):
+            is_reread = j < num_open
+            piece = still[j] if is_reread else after
+            after += not is_reread
+            j += 1
             # the last row of the tile sees most
             seen = position[min(hi[piece], end) - 1] + 1 - begins[piece]
-            out[0, count] = piece
-            out[1, count] = min(length[piece], seen)
-            out[2, count] = lo[piece] < first
-            out[3, count] = (hi[piece] <= middle) + 2 * (lo[piece] >= middle)
+            out[PIECE, count], out[TOKENS, count] = piece, min(length[piece], seen)
+            out[IS_REREAD, count] = is_reread
+            out[HALF, count] = (hi[piece] <= middle) + 2 * (lo[piece] >= middle)
             count += 1
+            still[kept] = piece
+            kept += hi[piece] > end
+        num_open = kept
         indptr[t + 1] = count
