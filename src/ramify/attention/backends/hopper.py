@@ -96,7 +96,7 @@ class HopperBackend(Backend):
         """
         slots = slots or 4 * rows + 64 * self.num_workers
         pieces = pieces or 4 * nodes + rows + self.num_workers
-        units = 2 * self.num_workers + rows
+        units = 3 * self.num_workers + rows  # a third for workers whose first unit is empty
         self._arrays.fix(_room(rows=rows, units=units, pieces=pieces, slots=slots))
         self._make_workspace(slots)
         self._most_slots = slots
