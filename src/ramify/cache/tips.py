@@ -75,9 +75,9 @@ class Tips:
         return Growth(grown, place, is_kept)
 
     def pruned(self, growth: Growth, cursors: Sequence[Cursor]) -> Tips:
-        """The tips as `tips_of` finds them once a growth was laid and what has no part in it pruned.
+        """The tips as `tips_of` finds them once a growth was laid and dead branches were pruned.
 
-        That are the branches without a token, but for those that were kept.
+        Dead are those that got no token and were not kept.
 
         Args:
             cursors: the paths of the new branches.
