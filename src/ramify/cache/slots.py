@@ -122,7 +122,7 @@ class SlotAllocator:
     def free(self, extents: Iterable[Extent]) -> None:
         """Give slots back; neighbouring free extents fuse. A double free is an assertion error."""
         for begin, end in _fused(extents):
-            assert 0 <= begin < end <= self.num_slots, f"no such extent: [{begin}, {end})"
+            assert end <= self.num_slots, f"no such extent: [{begin}, {end})"
             place = bisect_right(self._begins, begin)
             before = self._begins[place - 1] if place else None
             after = self._begins[place] if place < len(self._begins) else None
@@ -168,6 +168,7 @@ def _fused(extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
     """The same ranges in order of address, those that touch as one."""
     begin = end = -1
     for first, behind in sorted(extents):
+        assert 0 <= first < behind, f"no such extent: [{first}, {behind})"
         if first == end:
             end = behind
             continue
