@@ -20,9 +20,8 @@ from ramify.bench.deft.growths import EngineWorkload, Growth
 from ramify.bench.env import environment
 from ramify.bench.generation import release
 from ramify.bench.speculation.decoding import decode
-from ramify.bench.speculation.replay_drafter import ReplayDrafter
+from ramify.bench.speculation.replay_drafter import replay
 from ramify.core.errors import InputError, expected_got
-from ramify.core.speculative import SpeculativeConfig
 from ramify.engine.device_clock import DeviceClock
 from ramify.engine.executor import Executor
 from ramify.profile.shape import random_prompt
@@ -137,16 +136,10 @@ def _speculate(llm: LLM, growth: Growth, prompt: list[int], seed: int) -> None:
     llm.engine.stop_speculating()
     if growth.drafts is None:
         return
-    drafts, vocab_size = growth.drafts, llm.engine.live.codec.vocab_size
-    size = len(drafts.parent) - 1
     # a draft at the end reaches beyond it
     new_tokens = growth.longest_path - growth.prompt_tokens
     plain = decode(llm, prompt, new_tokens=new_tokens, seed=seed)
-    drafter = ReplayDrafter(drafts.parent, drafts.accepted[0], plain.path, vocab_size)
-    config = SpeculativeConfig(
-        method="custom", drafter=drafter, num_speculative_tokens=size, adaptive=False
-    )
-    llm.engine.speculate(drafter, config)
+    replay(llm, growth.drafts.parent, growth.drafts.accepted[0], plain.path)
 
 
 def count_apart(tokens: Tokens, baseline: Tokens) -> int:

@@ -15,10 +15,9 @@ from ramify import LLM
 from ramify.bench.attention.ceilings import Ceilings, floor_of
 from ramify.bench.env import environment
 from ramify.bench.speculation.decoding import WARM_UP_STEPS, Decoded, branches_step_ms, decode
-from ramify.bench.speculation.replay_drafter import ReplayDrafter
+from ramify.bench.speculation.replay_drafter import replay
 from ramify.bench.speculation.rows import ReplayRow, VerifyRow
 from ramify.core.errors import InputError, expected_got
-from ramify.core.speculative import SpeculativeConfig
 from ramify.profile.shape import random_prompt
 from ramify.search.drafts import RecordedDrafts
 
@@ -83,12 +82,7 @@ class ReplayBench:
         self, plain: Decoded, prompt_tokens: int, parent: Sequence[int], accepted: Sequence[int]
     ) -> Decoded:
         """Decode the same tokens by drafts of a structure."""
-        size = len(parent) - 1
-        drafter = ReplayDrafter(parent, accepted, plain.path, self.vocab_size)
-        config = SpeculativeConfig(
-            method="custom", drafter=drafter, num_speculative_tokens=size, adaptive=False
-        )
-        self.llm.engine.speculate(drafter, config)
+        replay(self.llm, parent, accepted, plain.path)
         prompt, new_tokens = plain.path[:prompt_tokens], len(plain.path) - prompt_tokens
         return decode(self.llm, prompt, new_tokens=new_tokens, seed=self.seed)
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ramify import LLM
 from ramify.core.errors import InputError, expected_got
+from ramify.core.speculative import SpeculativeConfig
 from ramify.engine.speculation.draft import DraftContext, DraftTree
 
 
@@ -59,6 +61,18 @@ class ReplayDrafter:
 
     def learn(self, token_ids: Sequence[int]) -> None:
         """A recording learns nothing."""
+
+
+def replay(llm: LLM, parent: Sequence[int], accepted: Sequence[int], path: Sequence[int]) -> None:
+    """Have drafts of a structure verified from now on; see ReplayDrafter for the arguments."""
+    drafter = ReplayDrafter(parent, accepted, path, llm.engine.live.codec.vocab_size)
+    config = SpeculativeConfig(
+        method="custom",
+        drafter=drafter,
+        num_speculative_tokens=len(parent) - 1,
+        adaptive=False,
+    )
+    llm.engine.speculate(drafter, config)
 
 
 def deepest_first(parent: Sequence[int]) -> tuple[list[int], tuple[int, ...]]:
