@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramify.core.forest import Forest
-from ramify.engine.speculation.graft import Graft, grafted
+from ramify.engine.speculation.graft import Graft, grafted, lengthened
 from ramify.engine.speculation.shape import ROOT, shape_of
 
 
@@ -55,3 +55,22 @@ def test_rows_of_drafts_see_their_tip_and_their_ancestors(data: st.DataObject) -
         assert np.array_equal(forest.row_position[rows], graft.positions)
         lasts = [slots_seen(forest, row)[-1] for row in range(forest.num_rows)[rows]]
         assert lasts == graft.row_slots.tolist()
+
+
+@given(st.data())
+def test_rows_see_what_their_nodes_are_lengthened_by(data: st.DataObject) -> None:
+    base = Forest.from_nodes([-1, 0, 0], [4, 2, 3], [0, 10, 20], [2, 1], [3, 2])
+    free = data.draw(st.permutations(range(100, 130)))
+    slots, wanted = [], []
+    for row, behind in enumerate((23, 12)):
+        size = data.draw(st.integers(1, 6))
+        line = [behind + place for place in range(size)]
+        others = [free.pop() for _ in range(size)]
+        straight = data.draw(st.integers(0, size))
+        slots.append(np.array(line[:straight] + others[straight:]))
+        wanted.append(slots_seen(base, row) + slots[-1].tolist())
+    forest = lengthened(base, slots)
+    forest.validate()
+    assert [slots_seen(forest, row) for row in (0, 1)] == wanted
+    runs = np.diff(forest.run_indptr)
+    assert (forest.run_len > 0).all() and runs[0] == 1
