@@ -59,6 +59,12 @@ class SampleBatch:
         size = self._packed.num_bytes
         self._hosts = [torch.zeros(size, dtype=torch.uint8, pin_memory=on_gpu) for _ in range(2)]
         self._copied = [torch.cuda.Event() if on_gpu else None for _ in range(2)]
+        self._arrays = [
+            {name: view.numpy() for name, view in self._packed.views(host).items()}
+            for host in self._hosts
+        ]
+        # the rules that a table has left in each of them
+        self._rules: list[tuple[Sequence[SampleRow], np.ndarray] | None] = [None, None]
         self._turn = 0
         self._bytes = torch.zeros(size, dtype=torch.uint8, device=device)
         self._views = self._packed.views(self._bytes)
@@ -83,19 +89,39 @@ class SampleBatch:
             if count > room[name]:
                 raise InputError(expected_got(name, f"at most {room[name]}", count))
         with self._sending() as arrays:
+            self._rules[self._turn] = None
             _write_draws(arrays, np.array([r.row for r in rows], np.int32), DrawTable.of(rows))
-            _write_edits(arrays, edits)
-            _write_masks(arrays, rows, masks, self.mask_words)
+            self._write_rest(arrays, rows, edits, masks)
 
     def fill_table(self, draws: DrawTable) -> None:
-        """Likewise where no token is edited or left out, and draw i is made from row i."""
+        """Likewise where no token is edited or left out, and draw i is made from row i.
+
+        Of rules that lie in the host's buffer already, as the same objects, positions are written.
+        """
         count = len(draws.rule)
         if count > self.capacity:
             raise InputError(expected_got("draws", f"at most {self.capacity}", count))
         with self._sending() as arrays:
+            known = self._rules[self._turn]
+            if known is not None and known[0] is draws.rules and known[1] is draws.rule:
+                arrays["position"][:count] = draws.position
+                return
+            self._rules[self._turn] = None  # until all of them are written
             _write_draws(arrays, np.arange(count), draws)
-            _write_edits(arrays, {})
-            _write_masks(arrays, (), {}, self.mask_words)
+            self._write_rest(arrays, (), {}, {})
+            self._rules[self._turn] = draws.rules, draws.rule
+
+    def _write_rest(
+        self,
+        arrays: dict[str, np.ndarray],
+        rows: Sequence[SampleRow],
+        edits: Mapping[int, TokenEdits],
+        masks: Mapping[int, np.ndarray],
+    ) -> None:
+        """Write edits and masks; without room for them the arrays are what they were at first."""
+        if self.edit_capacity:
+            _write_edits(arrays, edits)
+            _write_masks(arrays, rows, masks, self.mask_words)
 
     @contextmanager
     def _sending(self) -> Iterator[dict[str, np.ndarray]]:
@@ -104,7 +130,7 @@ class SampleBatch:
         host, copied = self._hosts[self._turn], self._copied[self._turn]
         if copied is not None:
             copied.synchronize()
-        yield {name: view.numpy() for name, view in self._packed.views(host).items()}
+        yield self._arrays[self._turn]
         self._bytes.copy_(host, non_blocking=True)
         if copied is not None:
             copied.record()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -111,6 +112,8 @@ class DraftTree:
         """Whether nothing has to be cut or merged."""
         if not 0 < len(self.tokens) <= max_tokens or self.shape.depth.max() > max_depth:
             return False
+        if len(set(self.tokens)) == len(self.tokens):  # one look at tokens that all differ
+            return True
         return len(set(zip(self.parents, self.tokens, strict=True))) == len(self.tokens)
 
     @property
@@ -139,6 +142,12 @@ def _is_plain(tree: DraftTree, vocab_size: int) -> bool:
     """Whether a glance at all tokens shows that each is right; a draft may have hundreds."""
     if not tree.tokens or {*map(type, tree.tokens), *map(type, tree.parents)} != {int}:
         return False
-    parents = np.array(tree.parents)
-    is_tree = parents.min() >= ROOT and bool((parents < np.arange(len(parents))).all())
-    return is_tree and min(tree.tokens) >= 0 and max(tree.tokens) < vocab_size
+    is_inside = min(tree.tokens) >= 0 and max(tree.tokens) < vocab_size
+    return is_inside and _come_first(tree.parents)
+
+
+@lru_cache(maxsize=256)
+def _come_first(parents: tuple[int, ...]) -> bool:
+    """Whether each parent comes before its token, or is ROOT; known of shapes drafted before."""
+    above = np.array(parents)
+    return above.min() >= ROOT and bool((above < np.arange(len(above))).all())
