@@ -1,5 +1,6 @@
 """The KV cache as one token tree: extents of slots, live branches and the prefix cache together."""
 
+from ramify.cache.loans import next_in_line, slots_ahead
 from ramify.cache.node import Cursor, Node
 from ramify.cache.pool import Lines
 from ramify.cache.slots import Extent, SlotAllocator
@@ -17,5 +18,7 @@ __all__ = [
     "Tips",
     "TokenTree",
     "build_forest",
+    "next_in_line",
+    "slots_ahead",
     "tips_of",
 ]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ramify.core.forest import Forest
 from ramify.core.outputs import Usage
-from ramify.engine.batch import BatchBuilder, StepBatch
+from ramify.engine.batch import Block, StepBatch
 from ramify.engine.request import Request
 
 UNSHARED_METHODS = ("per_branch", "lean")
 
 
 def charge_step(
-    builder: BatchBuilder,
+    blocks: Sequence[Block],
     batch: StepBatch,
     requests: Mapping[int, Request],
     *,
@@ -23,11 +23,11 @@ def charge_step(
     method: str,
 ) -> None:
     """Charge one step to the requests that own its rows."""
-    first = [block.first_row for block in builder.blocks]
+    first = [block.first_row for block in blocks]
     # decoding branch by branch, a chunk of one node still reads its path only once
     paths = np.maximum.reduceat(batch.forest.path_len, first) * token_bytes
     shares = np.rint(np.add.reduceat(batch.forest.row_share, first) * token_bytes).astype(np.int64)
-    columns = zip(builder.blocks, paths.tolist(), shares.tolist(), strict=True)
+    columns = zip(blocks, paths.tolist(), shares.tolist(), strict=True)
     for block, alone, shared in columns:
         usage = requests[block.owner].usage
         if block.graft is None:
@@ -37,7 +37,7 @@ def charge_step(
             alone = int(batch.forest.path_len[block.graft.line_rows].sum()) * token_bytes
         usage.kv_bytes_read += alone if method in UNSHARED_METHODS else shared
         usage.computed_tokens += 0 if block.is_probe else block.end - block.begin
-    for owner in {block.owner for block in builder.blocks}:
+    for owner in {block.owner for block in blocks}:
         requests[owner].usage.steps += 1
 
 

@@ -20,6 +20,7 @@ from ramify.engine.assembly import Assembly
 from ramify.engine.batch import BatchBuilder, StepBatch
 from ramify.engine.charge import charge_step
 from ramify.engine.codec import Codec
+from ramify.engine.draft_steps import DraftSteps, draft_tasks
 from ramify.engine.front_steps import FrontSteps
 from ramify.engine.live import LiveTrees
 from ramify.engine.parallel import AnyExecutor
@@ -75,6 +76,7 @@ class Engine:
         self._assembly = Assembly(self.live, executor.scratch_slot, clock)
         self._second: SecondModel | None = None
         self._fronts = FrontSteps(self.live, executor)
+        self._drafts: DraftSteps | None = None
 
     def speculate(self, drafter: Drafter, config: SpeculativeConfig) -> None:
         """Let a drafter guess ahead for every branch from now on; tokens stay what they are."""
@@ -177,7 +179,7 @@ class Engine:
 
     def _step_first(self, *, is_watched: bool) -> bool:
         """A step of the engine's own model."""
-        if self._go_on(is_watched=is_watched) or self._step_fronts():
+        if self._go_on(is_watched=is_watched) or self._go_on_drafting() or self._step_fronts():
             return True
         self._receive()
         self.live.pins.expire()
@@ -292,6 +294,25 @@ class Engine:
                 self._end_steady()
         return True
 
+    def _go_on_drafting(self) -> bool:
+        """Run a step of the branches that speculate, unless there is something else to do."""
+        drafts = self._drafts
+        if drafts is None:
+            return False
+        if not self._inbox.empty() or self._is_valuing:
+            self._end_steady()
+            return False
+        try:
+            news = drafts.step()
+        finally:
+            if drafts.is_over:
+                self._drafts = None
+        if not drafts.is_over:
+            self.last_batch = drafts.batch
+            self.num_steps += 1
+        self._advance(news)
+        return True
+
     def _step_fronts(self) -> bool:
         """Run a step of the fronts that the step before was of, if there is nothing else to do."""
         if self._is_valuing or not self._inbox.empty():
@@ -307,8 +328,10 @@ class Engine:
     def _end_steady(self) -> None:
         """Write down what decoding without the books has brought."""
         steady, self._steady = self._steady, None
-        if steady is not None:
-            self._advance(steady.close())
+        drafts, self._drafts = self._drafts, None
+        for run in (steady, drafts):
+            if run is not None:
+                self._advance(run.close())
 
     # ── the forward pass and after ───────────────────────────────────────────────────────────────
     def _run(
@@ -324,7 +347,7 @@ class Engine:
         logits = None if is_drawn else executor.run(batch)
         builder.commit()
         charge_step(
-            builder,
+            builder.blocks,
             batch,
             self.live.requests,
             token_bytes=executor.kv_bytes_per_token,
@@ -333,12 +356,28 @@ class Engine:
         self._write_fronts()
         if self._may_run_ahead and self._speculator is None:
             self._fronts.prepare([task for task, _, is_complete in ready if is_complete])
+        if logits is None and self._begin_drafts(batch, ready):
+            return
         if logits is None:
             recorder.record_loop(*executor.collect(), ready)
         else:
             recorder.record(logits, ready, executor.hidden)
         if self._speculator is not None:
             self._speculator.observe(ready, executor.hidden)
+
+    def _begin_drafts(self, batch: StepBatch, ready: list[tuple[Task, Wanted, bool]]) -> bool:
+        """Leave a step in flight to those that follow on it, where branches speculate alone."""
+        speculator = self._speculator
+        if speculator is None or not self._may_run_ahead or self._is_valuing:
+            return False
+        tasks = draft_tasks(self.live, ready)
+        if tasks is None:
+            return False
+        rest = tasks, self._clock, self._fail
+        self._drafts = DraftSteps(
+            self.live, self._recorder, self.executor, speculator, batch, ready, *rest
+        )
+        return True
 
     def _verifying(self, batch: StepBatch) -> AbstractContextManager[None]:
         """A step whose drafts, if it has any, are settled when it is over."""

@@ -109,6 +109,10 @@ class Recorder:
         row, table = drafted(rules, guesses)
         return table if np.array_equal(row, np.arange(num_rows)) else None
 
+    def rules_of(self, ready: Sequence[tuple[Task, Wanted, bool]]) -> list[SampleRow]:
+        """By which rules branches draw, a row each; their rows and positions do not count."""
+        return [rule for task, wanted, _ in ready for rule in self._tips(task, wanted)]
+
     def record_loop(
         self,
         tokens: Sequence[int],

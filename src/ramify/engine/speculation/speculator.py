@@ -16,7 +16,7 @@ from ramify.engine.live import LiveTrees
 from ramify.engine.record import Wanted
 from ramify.engine.request import Fan, Grow, Request, Task, cursor_of
 from ramify.engine.speculation.branch import Drafting, Path
-from ramify.engine.speculation.draft import DraftContext, Drafter, ReadsHidden
+from ramify.engine.speculation.draft import DraftContext, Drafter, DraftTree, ReadsHidden
 from ramify.engine.speculation.gain import StepCosts, smoothed
 from ramify.engine.speculation.verify import attach, discard
 from ramify.engine.structured.draft import legal_part
@@ -40,6 +40,7 @@ class Speculator:
         self._costs = StepCosts()
         self._asked: list[Grow] = []  # of the present step
         self._num_draft_rows = 0
+        self._is_handed_over = False  # the present step's end, to draft_steps.py
         self._propose_s: float | None = None  # that a drafter takes for a step, of late
 
     # ── before the forward pass ──────────────────────────────────────────────────────────────────
@@ -58,8 +59,7 @@ class Speculator:
                 task.drafting.draft = task.drafting.drawn_row = None
         grows = [task for task, _ in tasks if isinstance(task, Grow) and self._is_due(task)]
         rows = sum(min(rows, self._live.tokens_to_open(task)) for task, rows in tasks)
-        free = min(MAX_LOOP_ROWS, self._live.cache.available) - max(rows, len(tasks))
-        share = min(free // max(len(grows), 1), self._config.num_speculative_tokens)
+        share = self.share(len(grows), max(rows, len(tasks)), self._live.cache.available)
         if share < 1:
             for task in grows:
                 _drafting(task).gain.pause(len(task.request.tree[task.node].token_ids))
@@ -69,12 +69,33 @@ class Speculator:
         if wanted:
             self._ask(wanted, fail)
 
+    @property
+    def most_tokens(self) -> int:
+        """Of a draft."""
+        return self._config.num_speculative_tokens
+
+    def share(self, num_branches: int, other_rows: int, available: int) -> int:
+        """The most tokens that each of some branches may draft; below 1 where there is no room."""
+        free = min(MAX_LOOP_ROWS, available) - other_rows
+        return min(free // max(num_branches, 1), self._config.num_speculative_tokens)
+
     def _ask(
         self,
         wanted: Sequence[tuple[Grow, DraftContext]],
         fail: Callable[[Request, Exception], None],
     ) -> None:
-        """Note a draft with each branch that gets one; the user's drafter may raise anything."""
+        """Note a draft with each branch that gets one."""
+        for (task, _), draft in zip(wanted, self._drafts(wanted), strict=True):
+            if isinstance(draft, Exception):
+                fail(task.request, draft)
+                continue
+            _drafting(task).draft = draft
+            self._asked.append(task)
+
+    def _drafts(
+        self, wanted: Sequence[tuple[Grow, DraftContext]]
+    ) -> Sequence[DraftTree | Exception]:
+        """A draft within limits for each branch, or why it has none: a user's drafter may raise."""
         began_s = self._clock()
         try:
             drafts = self._drafter.propose([context for _, context in wanted])
@@ -82,20 +103,21 @@ class Speculator:
             if len(drafts) != len(wanted):
                 raise InputError(expected_got("drafts", f"{len(wanted)} trees", len(drafts)))
         except Exception as error:
-            for request in {task.request: None for task, _ in wanted}:
-                fail(request, error)
-            return
-        for (task, context), draft in zip(wanted, drafts, strict=True):
-            limits = self._live.codec.vocab_size, context.max_tokens, context.max_depth
-            try:
-                draft = draft.checked(*limits)
-            except Exception as error:
-                fail(task.request, error)
-                continue
-            if task.grammar is not None:
-                draft = legal_part(draft, task.grammar, self._live.rules.stop_ids(task.params))
-            _drafting(task).draft = draft
-            self._asked.append(task)
+            return [error] * len(wanted)
+        parts = zip(wanted, drafts, strict=True)
+        return [self._checked(task, context, draft) for (task, context), draft in parts]
+
+    def _checked(
+        self, task: Grow, context: DraftContext, draft: DraftTree
+    ) -> DraftTree | Exception:
+        limits = self._live.codec.vocab_size, context.max_tokens, context.max_depth
+        try:
+            draft = draft.checked(*limits)
+        except Exception as error:
+            return error
+        if task.grammar is not None:
+            draft = legal_part(draft, task.grammar, self._live.rules.stop_ids(task.params))
+        return draft
 
     def _is_due(self, task: Grow) -> bool:
         """Whether a branch gets its next token in this step and is worth a draft."""
@@ -108,11 +130,21 @@ class Speculator:
             task.drafting = Drafting(Path([*task.request.prompt_ids, *prefix]))
             return True
         drafting.path.extend(known[drafting.path.length - task.begin :])
-        return len(known) >= drafting.gain.resume_at
+        return self.pays(task)
 
-    def _context(self, task: Grow, share: int) -> DraftContext:
+    @staticmethod
+    def pays(task: Grow) -> bool:
+        """Whether a branch that had drafts goes on with them, for all that is known."""
+        return len(task.request.tree[task.node].token_ids) >= _drafting(task).gain.resume_at
+
+    def _context(self, task: Grow, share: int, num_fresh: int = 0) -> DraftContext:
+        """What a drafter is told.
+
+        Args:
+            num_fresh: tokens at the path's end that are not written down yet.
+        """
         # one of the tokens that may come is drawn behind the last accepted one
-        depth = min(self._config.depth, share, self._live.most_tokens(task) - 1)
+        depth = min(self._config.depth, share, self._live.most_tokens(task) - num_fresh - 1)
         return DraftContext(
             branch=(task.request.id, task.node),
             token_ids=_drafting(task).path.view(),
@@ -135,33 +167,91 @@ class Speculator:
                 drafting.guess = attach(cache, builder, task, drafting.draft)
                 self._num_draft_rows += size
 
+    # ── steps that follow one another, see draft_steps.py ────────────────────────────────────────
+    def hand_over(self) -> int:
+        """Leave a step's end to who goes on from it; returns the step's draft tokens."""
+        self._asked, self._is_handed_over = [], True
+        return self._num_draft_rows
+
+    def guess_on(
+        self, tasks: Sequence[Grow], fresh: Sequence[Sequence[int]], share: int
+    ) -> list[DraftTree | Exception]:
+        """A draft for each branch behind tokens that are drawn and not written down; empty: none.
+
+        Args:
+            fresh: those tokens; the branches' paths grow by them here.
+            share: tokens of a draft at most.
+        """
+        contexts = []
+        for task, tokens in zip(tasks, fresh, strict=True):
+            _drafting(task).path.extend(tokens)
+            contexts.append(self._context(task, share, len(tokens)))
+        parts = zip(tasks, contexts, strict=True)
+        wanted = [(task, context) for task, context in parts if context.max_depth > 0]
+        drafts = iter(self._drafts(wanted) if wanted else ())
+        return [next(drafts) if c.max_depth > 0 else DraftTree() for c in contexts]
+
+    def show(
+        self, tasks: Sequence[Grow], lengths: Sequence[int], rows: Sequence[int], hidden: Tensor
+    ) -> None:
+        """Show the drafter, if it looks, the states that the newest tokens were drawn from.
+
+        Args:
+            lengths: of the branches' paths, these tokens included.
+            rows: of `hidden` [n, hidden].
+        """
+        if isinstance(self._drafter, ReadsHidden):
+            branches: list[tuple[Hashable, int]] = [
+                ((task.request.id, task.node), length)
+                for task, length in zip(tasks, lengths, strict=True)
+            ]
+            self._drafter.observe(branches, hidden[_index(rows, hidden)])
+
     # ── the step, and after it ───────────────────────────────────────────────────────────────────
     @contextmanager
     def verifying(self, batch: StepBatch, token_bytes: int) -> Iterator[None]:
         """Learn from a step of which the body writes the tokens down; if it fails, undo drafts."""
-        began_s = self._clock()
+        began_s, self._is_handed_over = self._clock(), False
         try:
             yield
         except BaseException:
             discard(self._live.cache, self._asked)
             self._asked = []
             raise
-        self._close_step(len(batch.token_ids), self._clock() - began_s, token_bytes)
+        if not self._is_handed_over:
+            asked, self._asked = self._asked, []
+            seconds = self._clock() - began_s
+            num_rows, drafted = len(batch.token_ids), self._num_draft_rows
+            self.close_step(asked, num_rows, drafted, seconds, token_bytes)
 
-    def _close_step(self, rows: int, seconds: float, token_bytes: int) -> None:
-        self.note_cost(rows, seconds)
-        drafted = self._num_draft_rows
-        ratio = self._costs.ratio(rows - drafted, drafted, self._propose_s or 0.0)
-        for task in self._asked:
+    def close_step(
+        self,
+        tasks: Sequence[Grow],
+        num_rows: int,
+        num_drafted: int,
+        seconds: float,
+        token_bytes: int,
+        fresh: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """Learn from a step whose tokens are written down.
+
+        Args:
+            tasks: those that were asked for drafts.
+            num_rows, num_drafted: rows of the step, and those of them that were drafts.
+            fresh: the tokens of each branch, where its path has them already.
+        """
+        self.note_cost(num_rows, seconds)
+        ratio = self._costs.ratio(num_rows - num_drafted, num_drafted, self._propose_s or 0.0)
+        ahead = [len(tokens) for tokens in fresh] or [0] * len(tasks)
+        for task, num_fresh in zip(tasks, ahead, strict=True):
             drafting, node = _drafting(task), task.request.tree[task.node]
             kept, drafting.num_kept = drafting.num_kept, 0
-            length = drafting.path.length
+            length = drafting.path.length - num_fresh
             # alone, a branch would have read its path for each of them
             alone = (2 * length + kept + 1) * kept // 2
             task.request.usage.kv_bytes_per_branch += alone * token_bytes
             if self._config.adaptive:
                 drafting.gain.note(kept, ratio, len(node.token_ids))
-        self._asked = []
 
     def observe(self, ready: Sequence[tuple[Task, Wanted, bool]], hidden: Tensor | None) -> None:
         """Show the drafter the hidden states of a step, whose tokens are written down.
@@ -183,9 +273,7 @@ class Speculator:
                 children = self._first_tokens(task)
                 branches += children
                 rows += [next(iter(wanted.values()))] * len(children)
-        self._drafter.observe(
-            branches, hidden[torch.tensor(rows, dtype=torch.long, device=hidden.device)]
-        )
+        self._drafter.observe(branches, hidden[_index(rows, hidden)])
 
     @staticmethod
     def _first_tokens(fan: Fan) -> list[tuple[Hashable, int]]:
@@ -208,3 +296,7 @@ class Speculator:
 def _drafting(task: Grow) -> Drafting:
     assert task.drafting is not None, "a branch that was asked about has its drafts"
     return task.drafting
+
+
+def _index(rows: Sequence[int], hidden: Tensor) -> Tensor:
+    return torch.tensor(rows, dtype=torch.long, device=hidden.device)
