@@ -202,7 +202,7 @@ def test_a_walk_equals_the_reference(
 
 
 ARRAYS = (
-    "header units pieces user_row row_position row_units expected merges merge_slots row_merge"
+    "header units user_row row_position row_units expected merges merge_slots row_merge pieces"
 ).split()
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramify.core.forest import Forest
-from ramify.engine.speculation.graft import Graft, grafted, lengthened
+from ramify.engine.speculation.graft import Graft, grafted, grown
+from ramify.engine.speculation.joint import joint_of
 from ramify.engine.speculation.shape import ROOT, shape_of
 
 
@@ -69,7 +70,9 @@ def test_rows_see_what_their_nodes_are_lengthened_by(data: st.DataObject) -> Non
         straight = data.draw(st.integers(0, size))
         slots.append(np.array(line[:straight] + others[straight:]))
         wanted.append(slots_seen(base, row) + slots[-1].tolist())
-    forest = lengthened(base, slots)
+    count = np.array([len(own) for own in slots])
+    nobody = np.empty(0, dtype=np.int64)
+    forest = grown(base, count, np.concatenate(slots), joint_of(()), nobody, nobody)
     forest.validate()
     assert [slots_seen(forest, row) for row in (0, 1)] == wanted
     runs = np.diff(forest.run_indptr)

@@ -1,6 +1,7 @@
 """Named int32 arrays in one device buffer at fixed addresses, sent by one copy.
 
-The copy is asynchronous from pinned memory, two host buffers taking turns. Addresses change only
+The copy is asynchronous from pinned memory, two host buffers taking turns. It ends where the last
+array does, as far as that is used: the array with most room to spare should come last. Addresses change only
 when an array outgrows its room, and never once `fix` was called: a captured CUDA graph then sees
 what was sent last.
 """
@@ -51,6 +52,8 @@ class DeviceArrays:
             if size > room[name]:
                 self._grow(sizes)
                 break
+        last = next(reversed(self.room))
+        self._used = self._begin[last] + sizes.get(last, 0)
         copied = self._copied[1 - self._turn]
         if copied is not None:
             copied.synchronize()
@@ -59,7 +62,8 @@ class DeviceArrays:
     def send(self) -> None:
         """Copy what the memory of `room_for` holds, without waiting for the device."""
         self._turn = turn = 1 - self._turn
-        self.tensor.copy_(self._host[turn], non_blocking=True)
+        used = self._used
+        self.tensor[:used].copy_(self._host[turn][:used], non_blocking=True)
         copied = self._copied[turn]
         if copied is not None:
             copied.record()
@@ -83,6 +87,7 @@ class DeviceArrays:
         ends = np.cumsum([-(-count // ALIGN) * ALIGN for count in room.values()])
         self._starts = np.append(0, ends)[:-1]
         self._begin = dict(zip(room, self._starts.tolist(), strict=True))
+        self._used = int(ends[-1])  # of what is sent next
         size, on_gpu = int(ends[-1]), self.device.type == "cuda"
         self._host = [torch.zeros(size, dtype=torch.int32, pin_memory=on_gpu) for _ in range(2)]
         self._ints = [host.numpy() for host in self._host]

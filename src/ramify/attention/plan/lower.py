@@ -80,11 +80,11 @@ def fill_schedule(  # type: ignore[no-untyped-def]
     num_rows = len(row_units)
     header = ints[begin[0] : begin[0] + HEADER_INTS]
     units = ints[begin[1] :][: (num_workers + num_units) * UNIT_INTS].reshape(-1, UNIT_INTS)
-    pieces = ints[begin[2] :][: num_pieces * PIECE_INTS].reshape(-1, PIECE_INTS)
-    user_row, position_of_row = ints[begin[3] :], ints[begin[4] :]
-    units_of_row, expected = ints[begin[5] :], ints[begin[6] :]
-    merges = ints[begin[7] :][: num_merges * MERGE_INTS].reshape(-1, MERGE_INTS)
-    slots, row_merge = ints[begin[8] :][:num_parts], ints[begin[9] :]
+    pieces = ints[begin[9] :][: num_pieces * PIECE_INTS].reshape(-1, PIECE_INTS)
+    user_row, position_of_row = ints[begin[2] :], ints[begin[3] :]
+    units_of_row, expected = ints[begin[4] :], ints[begin[5] :]
+    merges = ints[begin[6] :][: num_merges * MERGE_INTS].reshape(-1, MERGE_INTS)
+    slots, row_merge = ints[begin[7] :][:num_parts], ints[begin[8] :]
     for row in range(num_rows):
         user_row[row], position_of_row[row] = row_order[row], row_position[row]
         units_of_row[row], row_merge[row] = row_units[row], 0

@@ -63,42 +63,42 @@ class Schedule(NamedTuple):
     @property
     def pieces(self) -> Int32Array:
         """[P, 8] slot, length, lo, hi, position, flags, 0, 0."""
-        return self._flat(2, self.num_pieces * PIECE_INTS).reshape(-1, PIECE_INTS)
+        return self._flat(9, self.num_pieces * PIECE_INTS).reshape(-1, PIECE_INTS)
 
     @property
     def user_row(self) -> Int32Array:
         """[Q] of each ordered row."""
-        return self._flat(3, self.num_rows)
+        return self._flat(2, self.num_rows)
 
     @property
     def row_position(self) -> Int32Array:
         """[Q] of each ordered row."""
-        return self._flat(4, self.num_rows)
+        return self._flat(3, self.num_rows)
 
     @property
     def row_units(self) -> Int32Array:
         """[Q] units that touch the row."""
-        return self._flat(5, self.num_rows)
+        return self._flat(4, self.num_rows)
 
     @property
     def expected(self) -> Int32Array:
         """[groups] units with partial results in the group."""
-        return self._flat(6, self.num_groups)
+        return self._flat(5, self.num_groups)
 
     @property
     def merges(self) -> Int32Array:
         """[M, 8] of rows with several units: user's row, begin, end, 0, the first four slots."""
-        return self._flat(7, self.num_merges * MERGE_INTS).reshape(-1, MERGE_INTS)
+        return self._flat(6, self.num_merges * MERGE_INTS).reshape(-1, MERGE_INTS)
 
     @property
     def merge_slots(self) -> Int32Array:
         """[S] partial results, row by row, in the order of the items."""
-        return self._flat(8, self.num_parts)
+        return self._flat(7, self.num_parts)
 
     @property
     def row_merge(self) -> Int32Array:
         """[Q] place of the row among the merges."""
-        return self._flat(9, self.num_rows)
+        return self._flat(8, self.num_rows)
 
     def _flat(self, place: int, count: int) -> Int32Array:
         begin = self.begin[place]
@@ -113,11 +113,13 @@ def group_rows(group: int) -> int:
 def array_sizes(
     *, rows: int, units: int, pieces: int, groups: int, merges: int, parts: int
 ) -> dict[str, int]:
-    """Integers of each array of a schedule, in the order of `Schedule.begin`."""
+    """Integers of each array of a schedule, in the order of `Schedule.begin`.
+
+    Most of the room that is made once for all plans is for pieces: they come last, see DeviceArrays.
+    """
     return {
         "header": HEADER_INTS,
         "units": units * UNIT_INTS,
-        "pieces": pieces * PIECE_INTS,
         "user_row": rows,
         "row_position": rows,
         "row_units": rows,
@@ -125,6 +127,7 @@ def array_sizes(
         "merges": merges * MERGE_INTS,
         "merge_slots": parts,
         "row_merge": rows,
+        "pieces": pieces * PIECE_INTS,
     }
 
 

@@ -17,7 +17,7 @@ from ramify.core.forest import Forest
 from ramify.engine.batch import StepBatch
 from ramify.engine.sample import DrawTable, SampleRow
 from ramify.engine.speculation.draft import DraftTree
-from ramify.engine.speculation.graft import lengthened, with_drafts
+from ramify.engine.speculation.graft import grown
 from ramify.engine.speculation.joint import JointShape, joint_of
 
 IntArray = npt.NDArray[np.int64]
@@ -71,17 +71,17 @@ class Rules:
 
     def __init__(self, rules: Sequence[SampleRow]) -> None:
         self._rules = rules
-        self._key: tuple[JointShape | None, tuple[int, ...]] | None = None
+        self._key: tuple[JointShape, tuple[int, ...]] | None = None
         self._rule = np.empty(0, dtype=np.int64)
 
     def table(
-        self, joint: JointShape | None, drafting: tuple[int, ...], positions: IntArray
+        self, joint: JointShape, drafting: tuple[int, ...], positions: IntArray
     ) -> DrawTable:
         """Args: drafting, the branches with a draft; positions [rows], of the rows' own tokens."""
-        if self._key != (joint, drafting):
-            tips = np.arange(len(self._rules))
-            drafts = () if joint is None else (np.array(drafting)[joint.draft],)
-            self._key, self._rule = (joint, drafting), np.concatenate([tips, *drafts])
+        if self._key is None or self._key[0] is not joint or self._key[1] != drafting:
+            drafts = np.array(drafting, dtype=np.int64)[joint.draft]
+            self._key = joint, drafting
+            self._rule = np.concatenate([np.arange(len(self._rules)), drafts])
         return DrawTable(self._rules, self._rule, positions + 1)
 
 
@@ -98,23 +98,23 @@ def next_step(
         fresh: [B] tokens that each branch has got, of which the last is the tip.
         drafts: [B], those without a token are none.
     """
-    own = zip(kept.own, kept.line, strict=True)
-    forest = lengthened(ahead.trunk, [np.append(slots, line[0]) for slots, line in own])
     tokens = [new[-1] for new in fresh]
-    positions = ahead.length - 1 + [len(new) for new in fresh]
-    slots = np.array([line[0] for line in kept.line])
+    count = np.array([len(new) for new in fresh])
+    tip_slots = np.array([line[0] for line in kept.line])
+    drafting = tuple(place for place, draft in enumerate(drafts) if draft.tokens)
+    joint = joint_of(tuple(drafts[place].shape for place in drafting))
+    branch = np.array(drafting, dtype=np.int64)
+    for place in drafting:
+        tokens.extend(drafts[place].tokens)
+    own = [part for pair in zip(kept.own, kept.line, strict=True) for part in (pair[0], pair[1][:1])]
     loans = [
         line[1 : 1 + len(draft.tokens)] for line, draft in zip(kept.line, drafts, strict=True)
     ]
-    drafting = tuple(place for place, draft in enumerate(drafts) if draft.tokens)
-    joint = joint_of(tuple(drafts[place].shape for place in drafting)) if drafting else None
-    if joint is not None:
-        branch, lent = np.array(drafting), np.concatenate(loans)
-        forest = with_drafts(forest, joint, branch, lent)
-        for place in drafting:
-            tokens.extend(drafts[place].tokens)
-        positions = np.concatenate([positions, positions[branch[joint.draft]] + joint.depth])
-        slots = np.concatenate([slots, lent[joint.place]])
+    lent = np.concatenate(loans)
+    forest = grown(ahead.trunk, count, np.concatenate(own), joint, branch, lent)
+    tips = ahead.length - 1 + count
+    positions = np.concatenate([tips, tips[branch[joint.draft]] + joint.depth])
+    slots = np.concatenate([tip_slots, lent[joint.place]])
     batch = StepBatch(
         token_ids=np.array(tokens, dtype=np.int64),
         positions=positions,
