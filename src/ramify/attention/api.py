@@ -23,6 +23,7 @@ from ramify.attention.ops import register, tree_attention
 from ramify.attention.plan import AttentionPlan, HeadShape, PlanReport, build_plan, explain
 from ramify.attention.plan.build import check_method
 from ramify.attention.plan.cost import Tuning
+from ramify.attention.plan.mend import mend_plan
 from ramify.core.errors import InputError, expected_got
 from ramify.core.forest import Forest
 
@@ -98,6 +99,8 @@ class TreeAttention:
                 raise InputError(expected_got("kv_dtype", wanted, FP8))
             self._ones = torch.ones(num_kv_heads, device=self.device)
         self._plan: AttentionPlan | None = None
+        self._base: tuple[Forest, AttentionPlan] | None = None  # the last plan from scratch
+        self._unplanned: Forest | None = None  # the present forest, if its plan is a mended one
         self.plan_s = 0.0
         self._op_id = register(self)
 
@@ -120,9 +123,42 @@ class TreeAttention:
         """Set `kv_bytes_read` to 0."""
         self._backend.kv_bytes_read = 0
 
-    def plan(self, forest: Forest) -> AttentionPlan:
-        """Build the plan of one step; every `run` until the next call uses it."""
+    def plan(self, forest: Forest, *, may_mend: bool = False) -> AttentionPlan:
+        """Build the plan of one step; every `run` until the next call uses it.
+
+        Args:
+            may_mend: where only tips have grown and slots moved since a plan of before, and work is
+                cut for workers, its cuts may stay. That is about twice as fast, and the last bits
+                of results then depend on what was planned before.
+        """
         begin = time.perf_counter()
+        plan = self._mended(forest) if may_mend else None
+        self._unplanned = None if plan is None else forest
+        if plan is None:
+            plan = self._from_scratch(forest)
+            self._base = forest, plan
+        self._backend.prepare(forest, plan)
+        self._plan, self._grown = plan, 0
+        self.plan_s += time.perf_counter() - begin
+        return plan
+
+    def renew(self) -> None:
+        """Cut anew what was mended, for the next plan to be mended from; nothing is sent.
+
+        To be called when the device has its work, as it takes as long as a plan.
+        """
+        if self._unplanned is not None:
+            forest, self._unplanned = self._unplanned, None
+            self._base = forest, self._from_scratch(forest)
+
+    def _mended(self, forest: Forest) -> AttentionPlan | None:
+        """The last plan made from scratch with its cuts, if it fits; only of evenly cut work."""
+        if self._base is None or self.tuning is None or not self._base[1].names_workers:
+            return None
+        before, plan = self._base
+        return mend_plan(plan, before, forest)
+
+    def _from_scratch(self, forest: Forest) -> AttentionPlan:
         method, why = self.method, "asked for"
         if method == "auto" and self._backend.auto_method is not None:
             method = self._backend.auto_method
@@ -130,11 +166,7 @@ class TreeAttention:
         tuning = self.tuning
         if self.fixed_cuts is not None:
             tuning = replace(tuning or Tuning(), fixed_cuts=self.fixed_cuts)
-        plan = build_plan(forest, method, heads=self.heads, tuning=tuning, why=why)
-        self._backend.prepare(forest, plan)
-        self._plan, self._grown = plan, 0
-        self.plan_s += time.perf_counter() - begin
-        return plan
+        return build_plan(forest, method, heads=self.heads, tuning=tuning, why=why)
 
     def reserve(self, *, rows: int, nodes: int) -> None:
         """Make room once, so that a CUDA graph captured later serves every forest up to this size.

@@ -33,13 +33,18 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepBatch:
-    """The rows of one step. All arrays are int64; `logit_rows` index the rows."""
+    """The rows of one step. All arrays are int64; `logit_rows` index the rows.
+
+    Where the step `follows` on the one before, with longer tips and other slots, attention may
+    keep the cuts of that step's plan.
+    """
 
     token_ids: np.ndarray  # [rows]
     positions: np.ndarray  # [rows] absolute position on the path
     slots: np.ndarray  # [rows] where K and V are written
     logit_rows: np.ndarray  # [n]
     forest: Forest
+    follows: bool = False
 
 
 class BatchBuilder:

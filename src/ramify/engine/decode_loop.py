@@ -138,7 +138,7 @@ class DecodeLoop:
         if self._graphs is not None:
             self._graphs.capture(padded_rows(rows))
         try:
-            self.attention.plan(batch.forest)
+            self.attention.plan(batch.forest, may_mend=batch.follows)
         except InputError:  # a reserved operator has no room for this forest
             return False
         self._num_rows = rows
@@ -154,6 +154,7 @@ class DecodeLoop:
         """Queue a step of the rows loaded, with a draw for each."""
         self._draws.fill(draws)
         self._launch()
+        self.attention.renew()
 
     def launch(self, grow: Callable[[], Forest]) -> None:
         """Queue another step of the same rows, without waiting.

@@ -121,5 +121,6 @@ def next_step(
         slots=slots,
         logit_rows=np.arange(len(tokens)),
         forest=forest,
+        follows=True,
     )
     return NextStep(batch, rules.table(joint, drafting, positions), list(drafts), loans)
