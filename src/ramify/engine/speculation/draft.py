@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from ramify.core.errors import InputError, expected_got
+from ramify.core.jit import njit
 from ramify.core.params import SamplingParams
 from ramify.engine.speculation.shape import ROOT, DraftShape, shape_of
 
@@ -85,8 +86,10 @@ class DraftTree:
 
         Raises InputError: a token outside the vocabulary, or a parent that does not come before.
         """
-        _check(self, vocab_size)
-        if self._is_within(max_tokens, max_depth):
+        is_plain = _is_plain(self, vocab_size)
+        if not is_plain:
+            _check(self, vocab_size)
+        elif 0 < len(self.tokens) <= max_tokens and self.shape.height <= max_depth:
             return self
         index: dict[tuple[int, int], int] = {}
         place: list[int | None] = []  # of each token in the new tree; None where it was cut
@@ -108,14 +111,6 @@ class DraftTree:
             place.append(known)
         return DraftTree(tuple(tokens), tuple(parents))
 
-    def _is_within(self, max_tokens: int, max_depth: int) -> bool:
-        """Whether nothing has to be cut or merged."""
-        if not 0 < len(self.tokens) <= max_tokens or self.shape.depth.max() > max_depth:
-            return False
-        if len(set(self.tokens)) == len(self.tokens):  # one look at tokens that all differ
-            return True
-        return len(set(zip(self.parents, self.tokens, strict=True))) == len(self.tokens)
-
     @property
     def shape(self) -> DraftShape:
         """What follows from the parents alone."""
@@ -126,8 +121,6 @@ def _check(tree: DraftTree, vocab_size: int) -> None:
     if len(tree.tokens) != len(tree.parents):
         got = f"{len(tree.tokens)} tokens, {len(tree.parents)} parents"
         raise InputError(expected_got("draft", "a parent for every token", got))
-    if _is_plain(tree, vocab_size):
-        return
     for index, (token, parent) in enumerate(zip(tree.tokens, tree.parents, strict=True)):
         is_int = isinstance(token, int | np.integer) and not isinstance(token, bool)
         if not is_int or not 0 <= token < vocab_size:
@@ -139,15 +132,36 @@ def _check(tree: DraftTree, vocab_size: int) -> None:
 
 
 def _is_plain(tree: DraftTree, vocab_size: int) -> bool:
-    """Whether a glance at all tokens shows that each is right; a draft may have hundreds."""
-    if not tree.tokens or {*map(type, tree.tokens), *map(type, tree.parents)} != {int}:
+    """Whether a glance shows that each token is right, and once below its parent.
+
+    A draft may have hundreds, and the device waits for it.
+    """
+    if len(tree.tokens) != len(tree.parents) or {*map(type, tree.tokens)} != {int}:
         return False
-    is_inside = min(tree.tokens) >= 0 and max(tree.tokens) < vocab_size
-    return is_inside and _come_first(tree.parents)
+    tokens = np.array(tree.tokens)
+    if tokens.dtype != np.int64 or not _come_first(tree.parents):
+        return False
+    return bool(_differ(tokens, tree.shape.sibling, vocab_size))
 
 
 @lru_cache(maxsize=256)
 def _come_first(parents: tuple[int, ...]) -> bool:
     """Whether each parent comes before its token, or is ROOT; known of shapes drafted before."""
+    if {*map(type, parents)} != {int}:
+        return False
     above = np.array(parents)
     return above.min() >= ROOT and bool((above < np.arange(len(above))).all())
+
+
+@njit
+def _differ(tokens, sibling, vocab_size):  # type: ignore[no-untyped-def]
+    """Whether tokens are in the vocabulary, and no two siblings are the same."""
+    for i in range(len(tokens)):
+        if tokens[i] < 0 or tokens[i] >= vocab_size:
+            return False
+        other = sibling[i]
+        while other >= 0:
+            if tokens[other] == tokens[i]:
+                return False
+            other = sibling[other]
+    return True

@@ -32,6 +32,8 @@ class DraftShape:
         line_above: [L] the line that a line hangs from, or ROOT.
         line_len: [L].
         line_end: [L] the last token of each line.
+        sibling: [n] the last token before it with the same parent, or ROOT.
+        height: tokens of the longest path.
     """
 
     children: dict[int, tuple[int, ...]]
@@ -42,6 +44,8 @@ class DraftShape:
     line_above: IntArray
     line_len: IntArray
     line_end: IntArray
+    sibling: IntArray
+    height: int
 
 
 @lru_cache(maxsize=256)
@@ -60,6 +64,9 @@ def shape_of(parents: tuple[int, ...]) -> DraftShape:
         place[tokens] = np.arange(begin, begin + len(tokens))
         begin += len(tokens)
     above = [parents[tokens[0]] for tokens in lines]
+    sibling = np.full(len(parents), ROOT, dtype=np.int64)
+    for below in children.values():
+        sibling[below[1:]] = below[:-1]
     return DraftShape(
         children={parent: tuple(below) for parent, below in children.items()},
         depth=np.array(depth, dtype=np.int64),
@@ -69,6 +76,8 @@ def shape_of(parents: tuple[int, ...]) -> DraftShape:
         line_above=np.array([ROOT if a == ROOT else line[a] for a in above], dtype=np.int64),
         line_len=np.array([len(tokens) for tokens in lines], dtype=np.int64),
         line_end=np.array([tokens[-1] for tokens in lines], dtype=np.int64),
+        sibling=sibling,
+        height=max(depth, default=0),
     )
 
 
