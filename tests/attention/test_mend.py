@@ -47,7 +47,9 @@ def path_slots(forest: Forest, row: int) -> list[int]:
     return sorted(seen)
 
 
-def laid(parent: list[int], runs: list[list[int]], rows: list[tuple[int, int]], seed: int) -> Forest:
+def laid(
+    parent: list[int], runs: list[list[int]], rows: list[tuple[int, int]], seed: int
+) -> Forest:
     """A forest with runs of given lengths, anywhere in the cache."""
     sizes = [size for own in runs for size in own]
     order = np.random.default_rng(seed).permutation(len(sizes))
@@ -106,12 +108,19 @@ def test_what_is_no_growth_of_tips_is_not_mended() -> None:
         "another parent": Forest.from_nodes([-1, 0, 1], [6, 2, 3], [0, 10, 20], [1, 2], [2, 3]),
         "a shorter tip": Forest.from_nodes([-1, 0, 0], [6, 1, 3], [0, 10, 20], [1, 2], [1, 3]),
         "a tip that the row does not see": replace(
-            base, length=base.length + [0, 0, 1], run_len=base.run_len + [0, 0, 1]
+            base,
+            length=base.length + np.array([0, 0, 1]),
+            run_len=base.run_len + np.array([0, 0, 1]),
         ),
         "too many tokens": base.grown(MOST_GROWN + 1),
         "one row": Forest.from_nodes([-1, 0, 0], [6, 2, 3], [0, 10, 20], [1], [2]),
         "two runs": Forest.from_nodes(
-            [-1, 0, 0], [6, 2, 3], None, [1, 2], [2, 3], runs=[[(0, 4), (5, 2)], [(10, 2)], [(20, 3)]]
+            [-1, 0, 0],
+            [6, 2, 3],
+            None,
+            [1, 2],
+            [2, 3],
+            runs=[[(0, 4), (5, 2)], [(10, 2)], [(20, 3)]],
         ),
     }
     for name, other in others.items():

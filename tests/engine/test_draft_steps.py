@@ -22,7 +22,9 @@ EOS = 7
 PROMPTS = [[17, 3, 80, 41, 9, 22, 60, 35], [8], [17, 3, 80, 41, 30]]
 PARAMS = {
     "greedy": SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True),
-    "sampled": SamplingParams(n=3, temperature=0.8, top_p=0.9, max_tokens=40, seed=3, ignore_eos=True),
+    "sampled": SamplingParams(
+        n=3, temperature=0.8, top_p=0.9, max_tokens=40, seed=3, ignore_eos=True
+    ),
     "stops": SamplingParams(n=2, temperature=0.9, max_tokens=50, min_tokens=5, seed=4),
 }
 
@@ -259,6 +261,26 @@ def test_a_launch_that_fails_loses_nothing(
         llm.engine.step()
     llm.engine.cache.check_integrity()
     monkeypatch.setattr(llm.engine.executor, "draw", draw)
+    assert finish(llm, requests) == wanted
+
+
+def test_books_that_fail_lose_no_slot(
+    model: Path, taken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, paths = plain(model, PARAMS["greedy"])
+    llm = open_llm(model, Guessing(paths))
+    requests = submit(llm, PARAMS["greedy"], PROMPTS)
+    while len(taken) < 3:
+        llm.engine.step()
+
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DraftSteps, "_book", broken)
+        with pytest.raises(KeyboardInterrupt):
+            llm.engine.step()
+    llm.engine.cache.check_integrity()
     assert finish(llm, requests) == wanted
 
 

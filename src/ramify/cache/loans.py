@@ -23,7 +23,9 @@ def slots_ahead(cursor: Cursor, count: int) -> IntArray:
     return expanded([*node.lent, *cut(node.reserved, count)[0]])
 
 
-def next_in_line(ahead: IntArray, num_lent: int, places: Sequence[int]) -> tuple[IntArray, IntArray]:
+def next_in_line(
+    ahead: IntArray, num_lent: int, places: Sequence[int]
+) -> tuple[IntArray, IntArray]:
     """What `TokenTree.take_back` of a loan makes of the slots ahead.
 
     Args:

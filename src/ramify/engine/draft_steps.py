@@ -43,11 +43,11 @@ class _Read(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What B branches accepted of a step."""
+    """What a branch accepted of a step."""
 
-    fresh: list[list[int]]  # [B] their new tokens
-    places: list[list[int]]  # [B] of accepted draft tokens, in the draft's lines
-    rows: list[int]  # [B] the row that the newest token was drawn from
+    fresh: list[int]  # its new tokens
+    places: list[int]  # of accepted draft tokens, in the draft's lines
+    row: int  # that the newest token was drawn from
 
 
 def draft_tasks(live: LiveTrees, ready: Ready) -> list[Grow] | None:
@@ -59,7 +59,7 @@ def draft_tasks(live: LiveTrees, ready: Ready) -> list[Grow] | None:
     if not len(tasks) == len(ready) == len(live.tasks):
         return None
     may_go_on = all(
-        task.drafting is not None and not task.params.stop_strings and cursor_of(task).node.is_tip
+        task.tokens_to_draft == 0 and not task.params.stop_strings and cursor_of(task).node.is_tip
         for task in tasks
     )
     return tasks if may_go_on and any(guess_of(task) for task in tasks) else None
@@ -101,12 +101,13 @@ class DraftSteps:
         self._num_drafted = speculator.hand_over()
         self._launched_s = clock()
         self._errors: list[tuple[Request, Exception]] = []
+        self._fresh: list[list[int]] = []  # [B] tokens that paths have and that are not written
         self._ahead = self._look_ahead()
 
     # ── one step ─────────────────────────────────────────────────────────────────────────────────
     def step(self) -> set[Request]:
-        """Read the step in flight, launch the next if one may follow; returns requests with news."""
-        read = self._read()
+        """Read the step in flight, launch the next if one may follow; returns who has news."""
+        read, self._fresh = self._read(), []
         try:
             found = self._found(read.tokens)
             following = None if found is None else self._following(found)
@@ -119,89 +120,79 @@ class DraftSteps:
             raise
         if not is_launched:
             return self._end(read)
-        assert found is not None and following is not None
-        self._write(read, found.fresh)
-        self._book(following)
+        assert following is not None
+        try:
+            self._write(read)
+            self._book(following)
+        except BaseException:
+            self._break_off()
+            raise
         self._launched_s = launched_s
         self._ahead = self._look_ahead()
         return set()
 
     def close(self) -> set[Request]:
         """Read what is in flight and write it down; returns requests with news."""
-        return set() if self.is_over else self._end(self._read())
+        if self.is_over:
+            return set()
+        read, self._fresh = self._read(), []
+        return self._end(read)
 
     def _read(self) -> _Read:
         assert self._executor.loop is not None, "the step was drawn in a loop"
         try:
             tokens, logprobs = self._executor.loop.collect()
         except BaseException:
-            discard(self._live.cache, self._tasks)
-            self.is_over = True
+            self._break_off()
             raise
         return _Read(tokens.tolist(), logprobs, self._clock() - self._launched_s)
 
     # ── before a launch: what the device waits for ───────────────────────────────────────────────
-    def _found(self, tokens: list[int]) -> _Found | None:
+    def _found(self, tokens: list[int]) -> list[_Found] | None:
         """What the branches accept; None where one of them ends with it or is to go on alone."""
         if self._ahead is None:
             return None
-        found = _Found([], [], [])
-        for row, task in enumerate(self._tasks):
-            guess, fresh, last = guess_of(task), [tokens[row]], row
-            places: list[int] = []
-            if guess is not None:
-                tree, first = guess.tree, guess.first
-                kept = accepted(tree, [tokens[row], *tokens[first : first + len(tree.tokens)]])
-                fresh += [tokens[first + index] for index in kept]
-                places = tree.shape.place[kept].tolist() if kept else places
-                last = first + kept[-1] if kept else last
-            is_last = len(fresh) >= self._live.most_tokens(task)
-            if is_last or not self._stops[row].isdisjoint(fresh):
+        found: list[_Found] = []
+        for row, (task, stops) in enumerate(zip(self._tasks, self._stops, strict=True)):
+            found.append(_accept(task, row, tokens))
+            fresh = found[-1].fresh
+            if len(fresh) >= self._live.most_tokens(task) or not stops.isdisjoint(fresh):
                 return None
-            for column, value in zip(found, (fresh, places, last), strict=True):
-                column.append(value)  # type: ignore[arg-type]
         return found
 
-    def _following(self, found: _Found) -> NextStep | None:
+    def _following(self, found: Sequence[_Found]) -> NextStep | None:
         """The step behind what was accepted; None where it has to take the general path."""
         ahead, tasks = self._ahead, self._tasks
         assert ahead is not None
-        kept = Kept.of(ahead, found.places)
-        back = sum(ahead.num_lent) - sum(map(len, found.places))
+        kept = Kept.of(ahead, [one.places for one in found])
+        back = sum(ahead.num_lent) - sum(len(one.places) for one in found)
         available = self._live.cache.available + back
         share = self._speculator.share(len(tasks), len(tasks), available)
         if share < 1 or min(map(len, kept.line)) <= share:
             return None
+        self._fresh = fresh = [one.fresh for one in found]
         if self._executor.hidden is not None:
-            grown = zip(ahead.length.tolist(), found.fresh, strict=True)
-            lengths = [length + len(fresh) for length, fresh in grown]
-            self._speculator.show(tasks, lengths, found.rows, self._executor.hidden)
-        drafts: list[DraftTree] = []
-        for task, draft in zip(
-            tasks, self._speculator.guess_on(tasks, found.fresh, share), strict=True
-        ):
-            if isinstance(draft, Exception):
-                self._errors.append((task.request, draft))
-            else:
-                drafts.append(draft)
+            lengths = [n + len(new) for n, new in zip(ahead.length.tolist(), fresh, strict=True)]
+            rows = [one.row for one in found]
+            self._speculator.show(tasks, lengths, rows, self._executor.hidden)
+        answers = self._speculator.guess_on(tasks, fresh, share)
+        parts = zip(tasks, answers, strict=True)
+        self._errors = [(t.request, why) for t, why in parts if isinstance(why, Exception)]
         if self._errors:
             return None
-        return next_step(ahead, kept, found.fresh, drafts, self._rules)
+        drafts = [draft for draft in answers if isinstance(draft, DraftTree)]
+        return next_step(ahead, kept, fresh, drafts, self._rules)
 
     # ── behind it: the books ─────────────────────────────────────────────────────────────────────
-    def _write(self, read: _Read, fresh: Sequence[Sequence[int]] = ()) -> None:
-        """Write down what was drawn.
-
-        Args:
-            fresh: the branches' new tokens, if their paths have them.
-        """
+    def _write(self, read: _Read) -> None:
+        """Write down what was drawn."""
         for task in self._tasks:
             assert task.drafting is not None
             task.drafting.drawn_row = None
         self._recorder.record_loop(read.tokens, read.logprobs.tolist(), self._ready)
         rows, token_bytes = len(self.batch.token_ids), self._executor.kv_bytes_per_token
         self._speculator.close_step(
-            self._tasks, rows, self._num_drafted, read.seconds, token_bytes, fresh
+            self._tasks, rows, self._num_drafted, read.seconds, token_bytes, self._fresh
         )
 
     def _book(self, step: NextStep) -> None:
@@ -239,6 +230,11 @@ class DraftSteps:
             return None
         return Ahead.of(self._cursors, self._speculator.most_tokens)
 
+    def _break_off(self) -> None:
+        """Forget the step in flight: tips that were not written down are computed again."""
+        discard(self._live.cache, self._tasks)
+        self.is_over = True
+
     def _end(self, read: _Read) -> set[Request]:
         """Write down a step that none of the run follows."""
         self.is_over = True
@@ -247,3 +243,16 @@ class DraftSteps:
         for request, error in self._errors:
             self._fail(request, error)
         return {task.request for task in self._tasks}
+
+
+def _accept(task: Grow, row: int, tokens: list[int]) -> _Found:
+    """What the branch whose tip is at `row` accepts of its draft."""
+    guess, fresh = guess_of(task), [tokens[row]]
+    if guess is None:
+        return _Found(fresh, [], row)
+    tree, first = guess.tree, guess.first
+    kept = accepted(tree, [tokens[row], *tokens[first : first + len(tree.tokens)]])
+    if not kept:
+        return _Found(fresh, [], row)
+    fresh += [tokens[first + index] for index in kept]
+    return _Found(fresh, tree.shape.place[kept].tolist(), first + kept[-1])

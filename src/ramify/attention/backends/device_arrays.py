@@ -1,9 +1,9 @@
 """Named int32 arrays in one device buffer at fixed addresses, sent by one copy.
 
 The copy is asynchronous from pinned memory, two host buffers taking turns. It ends where the last
-array does, as far as that is used: the array with most room to spare should come last. Addresses change only
-when an array outgrows its room, and never once `fix` was called: a captured CUDA graph then sees
-what was sent last.
+array does, as far as that is used: the array with most room to spare should come last. Addresses
+change only when an array outgrows its room, and never once `fix` was called: a captured CUDA graph
+then sees what was sent last.
 """
 
 from __future__ import annotations

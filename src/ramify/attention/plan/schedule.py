@@ -115,7 +115,7 @@ def array_sizes(
 ) -> dict[str, int]:
     """Integers of each array of a schedule, in the order of `Schedule.begin`.
 
-    Most of the room that is made once for all plans is for pieces: they come last, see DeviceArrays.
+    Most of the room made once for all plans is for pieces: they come last, see DeviceArrays.
     """
     return {
         "header": HEADER_INTS,

@@ -74,9 +74,7 @@ class Rules:
         self._key: tuple[JointShape, tuple[int, ...]] | None = None
         self._rule = np.empty(0, dtype=np.int64)
 
-    def table(
-        self, joint: JointShape, drafting: tuple[int, ...], positions: IntArray
-    ) -> DrawTable:
+    def table(self, joint: JointShape, drafting: tuple[int, ...], positions: IntArray) -> DrawTable:
         """Args: drafting, the branches with a draft; positions [rows], of the rows' own tokens."""
         if self._key is None or self._key[0] is not joint or self._key[1] != drafting:
             drafts = np.array(drafting, dtype=np.int64)[joint.draft]
@@ -106,10 +104,10 @@ def next_step(
     branch = np.array(drafting, dtype=np.int64)
     for place in drafting:
         tokens.extend(drafts[place].tokens)
-    own = [part for pair in zip(kept.own, kept.line, strict=True) for part in (pair[0], pair[1][:1])]
-    loans = [
-        line[1 : 1 + len(draft.tokens)] for line, draft in zip(kept.line, drafts, strict=True)
+    own = [
+        part for pair in zip(kept.own, kept.line, strict=True) for part in (pair[0], pair[1][:1])
     ]
+    loans = [line[1 : 1 + len(draft.tokens)] for line, draft in zip(kept.line, drafts, strict=True)]
     lent = np.concatenate(loans)
     forest = grown(ahead.trunk, count, np.concatenate(own), joint, branch, lent)
     tips = ahead.length - 1 + count
