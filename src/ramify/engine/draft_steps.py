@@ -38,7 +38,7 @@ class _Read(NamedTuple):
     """A step whose tokens are on the host."""
 
     tokens: list[int]  # [rows]
-    logprobs: np.ndarray  # [rows] float32
+    logprobs: list[float]  # [rows]
     seconds: float  # from its launch on
 
 
@@ -102,14 +102,15 @@ class DraftSteps:
         self._launched_s = clock()
         self._errors: list[tuple[Request, Exception]] = []
         self._fresh: list[list[int]] = []  # [B] tokens that paths have and that are not written
-        self._ahead = self._look_ahead()
+        self._is_judged = False  # the step that was read last
+        self._ahead = Ahead.of(self._cursors, speculator.most_tokens)
 
     # ── one step ─────────────────────────────────────────────────────────────────────────────────
     def step(self) -> set[Request]:
         """Read the step in flight, launch the next if one may follow; returns who has news."""
-        read, self._fresh = self._read(), []
+        read = self._read()
         try:
-            found = self._found(read.tokens)
+            found = self._found(read)
             following = None if found is None else self._following(found)
             launched_s = self._clock()
             is_launched = following is not None and self._executor.draw(
@@ -128,42 +129,50 @@ class DraftSteps:
             self._break_off()
             raise
         self._launched_s = launched_s
-        self._ahead = self._look_ahead()
+        self._ahead = Ahead.of(self._cursors, self._speculator.most_tokens)
         return set()
 
     def close(self) -> set[Request]:
         """Read what is in flight and write it down; returns requests with news."""
         if self.is_over:
             return set()
-        read, self._fresh = self._read(), []
-        return self._end(read)
+        return self._end(self._read())
 
     def _read(self) -> _Read:
-        assert self._executor.loop is not None, "the step was drawn in a loop"
+        self._fresh, self._is_judged = [], False
         try:
-            tokens, logprobs = self._executor.loop.collect()
+            tokens, logprobs = self._executor.collect()
         except BaseException:
             self._break_off()
             raise
-        return _Read(tokens.tolist(), logprobs, self._clock() - self._launched_s)
+        return _Read(tokens, logprobs, self._clock() - self._launched_s)
 
     # ── before a launch: what the device waits for ───────────────────────────────────────────────
-    def _found(self, tokens: list[int]) -> list[_Found] | None:
+    def _found(self, read: _Read) -> list[_Found] | None:
         """What the branches accept; None where one of them ends with it or is to go on alone."""
-        if self._ahead is None:
-            return None
         found: list[_Found] = []
         for row, (task, stops) in enumerate(zip(self._tasks, self._stops, strict=True)):
-            found.append(_accept(task, row, tokens))
+            found.append(_accept(task, row, read.tokens))
             fresh = found[-1].fresh
             if len(fresh) >= self._live.most_tokens(task) or not stops.isdisjoint(fresh):
                 return None
-        return found
+        return found if self._judge(read, found) else None
+
+    def _judge(self, read: _Read, found: Sequence[_Found]) -> bool:
+        """Whether all branches are to go on with drafts."""
+        num_kept = [len(one.places) for one in found]
+        generated = [
+            len(task.request.tree[task.node].token_ids) + len(one.fresh)
+            for task, one in zip(self._tasks, found, strict=True)
+        ]
+        step = len(self.batch.token_ids), self._num_drafted, read.seconds
+        self._speculator.judge(self._tasks, num_kept, generated, step)
+        self._is_judged = True
+        return all(map(self._speculator.pays, self._tasks, generated))
 
     def _following(self, found: Sequence[_Found]) -> NextStep | None:
         """The step behind what was accepted; None where it has to take the general path."""
         ahead, tasks = self._ahead, self._tasks
-        assert ahead is not None
         kept = Kept.of(ahead, [one.places for one in found])
         back = sum(ahead.num_lent) - sum(len(one.places) for one in found)
         available = self._live.cache.available + back
@@ -189,11 +198,12 @@ class DraftSteps:
         for task in self._tasks:
             assert task.drafting is not None
             task.drafting.drawn_row = None
-        self._recorder.record_loop(read.tokens, read.logprobs.tolist(), self._ready)
-        rows, token_bytes = len(self.batch.token_ids), self._executor.kv_bytes_per_token
-        self._speculator.close_step(
-            self._tasks, rows, self._num_drafted, read.seconds, token_bytes, self._fresh
-        )
+        self._recorder.record_loop(read.tokens, read.logprobs, self._ready)
+        if not self._is_judged:
+            num_rows, num_drafted = len(self.batch.token_ids), self._num_drafted
+            self._speculator.judge_written(self._tasks, num_rows, num_drafted, read.seconds)
+        token_bytes = self._executor.kv_bytes_per_token
+        self._speculator.charge(self._tasks, token_bytes, self._fresh)
 
     def _book(self, step: NextStep) -> None:
         """Book the slots of a step that was launched, and charge for it."""
@@ -223,12 +233,6 @@ class DraftSteps:
         token_bytes, method = self._executor.kv_bytes_per_token, self._executor.method_in_use
         blocks, requests = [*tips, *grafts], self._live.requests
         charge_step(blocks, step.batch, requests, token_bytes=token_bytes, method=method)
-
-    def _look_ahead(self) -> Ahead | None:
-        """Get ready for the next step; None where a branch is to go on without drafts."""
-        if not all(map(self._speculator.pays, self._tasks)):
-            return None
-        return Ahead.of(self._cursors, self._speculator.most_tokens)
 
     def _break_off(self) -> None:
         """Forget the step in flight: tips that were not written down are computed again."""

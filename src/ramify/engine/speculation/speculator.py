@@ -130,12 +130,12 @@ class Speculator:
             task.drafting = Drafting(Path([*task.request.prompt_ids, *prefix]))
             return True
         drafting.path.extend(known[drafting.path.length - task.begin :])
-        return self.pays(task)
+        return self.pays(task, len(known))
 
     @staticmethod
-    def pays(task: Grow) -> bool:
-        """Whether a branch that had drafts goes on with them, for all that is known."""
-        return len(task.request.tree[task.node].token_ids) >= _drafting(task).gain.resume_at
+    def pays(task: Grow, num_generated: int) -> bool:
+        """Whether a branch that had drafts goes on with them after so many tokens."""
+        return num_generated >= _drafting(task).gain.resume_at
 
     def _context(self, task: Grow, share: int, num_fresh: int = 0) -> DraftContext:
         """What a drafter is told.
@@ -221,37 +221,56 @@ class Speculator:
         if not self._is_handed_over:
             asked, self._asked = self._asked, []
             seconds = self._clock() - began_s
-            num_rows, drafted = len(batch.token_ids), self._num_draft_rows
-            self.close_step(asked, num_rows, drafted, seconds, token_bytes)
+            self.judge_written(asked, len(batch.token_ids), self._num_draft_rows, seconds)
+            self.charge(asked, token_bytes)
 
-    def close_step(
+    def judge(
         self,
         tasks: Sequence[Grow],
-        num_rows: int,
-        num_drafted: int,
-        seconds: float,
-        token_bytes: int,
-        fresh: Sequence[Sequence[int]] = (),
+        num_kept: Sequence[int],
+        num_generated: Sequence[int],
+        step: tuple[int, int, float],
     ) -> None:
-        """Learn from a step whose tokens are written down.
+        """Learn whether drafts pay.
 
         Args:
             tasks: those that were asked for drafts.
-            num_rows, num_drafted: rows of the step, and those of them that were drafts.
+            num_kept: draft tokens that each accepted.
+            num_generated: tokens of each branch, those of the step included.
+            step: its rows, those of them that were drafts, and its seconds.
+        """
+        num_rows, num_drafted, seconds = step
+        self.note_cost(num_rows, seconds)
+        if not self._config.adaptive:
+            return
+        ratio = self._costs.ratio(num_rows - num_drafted, num_drafted, self._propose_s or 0.0)
+        for task, kept, generated in zip(tasks, num_kept, num_generated, strict=True):
+            _drafting(task).gain.note(kept, ratio, generated)
+
+    def judge_written(
+        self, tasks: Sequence[Grow], num_rows: int, num_drafted: int, seconds: float
+    ) -> None:
+        """Likewise of a step whose tokens are written down."""
+        num_kept = [_drafting(task).num_kept for task in tasks]
+        num_generated = [len(task.request.tree[task.node].token_ids) for task in tasks]
+        self.judge(tasks, num_kept, num_generated, (num_rows, num_drafted, seconds))
+
+    def charge(
+        self, tasks: Sequence[Grow], token_bytes: int, fresh: Sequence[Sequence[int]] = ()
+    ) -> None:
+        """Charge what branches alone would have read for the tokens they have accepted.
+
+        Args:
             fresh: the tokens of each branch, where its path has them already.
         """
-        self.note_cost(num_rows, seconds)
-        ratio = self._costs.ratio(num_rows - num_drafted, num_drafted, self._propose_s or 0.0)
         ahead = [len(tokens) for tokens in fresh] or [0] * len(tasks)
         for task, num_fresh in zip(tasks, ahead, strict=True):
-            drafting, node = _drafting(task), task.request.tree[task.node]
+            drafting = _drafting(task)
             kept, drafting.num_kept = drafting.num_kept, 0
             length = drafting.path.length - num_fresh
-            # alone, a branch would have read its path for each of them
+            # a branch reads its path for each of them
             alone = (2 * length + kept + 1) * kept // 2
             task.request.usage.kv_bytes_per_branch += alone * token_bytes
-            if self._config.adaptive:
-                drafting.gain.note(kept, ratio, len(node.token_ids))
 
     def observe(self, ready: Sequence[tuple[Task, Wanted, bool]], hidden: Tensor | None) -> None:
         """Show the drafter the hidden states of a step, whose tokens are written down.
