@@ -110,6 +110,30 @@ def check(
     assert_within_budget(results[1], exact_lse, exact_lse.float(), name="lse", **options)
 
 
+# ---- mended plans ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", [70, 1000, 9000])
+def test_a_mended_plan_reads_the_forest_that_grew(prompt: int) -> None:
+    """A draft tree of the same shape below a longer tip, its tokens in other slots."""
+    parent = [-1, *((place - 1) // 2 for place in range(1, 64))]
+    op, q = open_op(), draw(64, Q_HEADS, HEAD_DIM)
+    forests = []
+    for grown in (0, 5):
+        slots = np.random.default_rng(grown).permutation(np.arange(prompt + 20, prompt + 200))
+        length = [prompt + grown, *[1] * 63]
+        forests.append(Forest.from_nodes(parent, length, [0, *slots[:63]], range(64)))
+    op.plan(forests[0])
+    op.plan(forests[1], may_mend=True)
+    assert op._unplanned is forests[1], "the plan is a mended one"
+    pool = Pool(prompt + 200)
+    pool.write(np.arange(prompt + 5))
+    pool.write(forests[1].run_begin[1:])
+    check(op.run(q, pool.k, pool.v), q, pool, forests[1])
+    op.renew()
+    check(op.run(q, pool.k, pool.v), q, pool, forests[1])
+
+
 # ---- growth ----------------------------------------------------------------------------------
 
 

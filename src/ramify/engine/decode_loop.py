@@ -152,7 +152,7 @@ class DecodeLoop:
 
     # ── steps that follow one another ────────────────────────────────────────────────────────────
     def start(self, draws: DrawTable) -> None:
-        """Queue a step of the rows loaded, with a draw for each."""
+        """Queue a step of the rows loaded, with a draw for each; a mended plan is cut anew then."""
         self._draws.fill(draws)
         self._launch()
         self.attention.renew()
