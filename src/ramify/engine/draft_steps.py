@@ -23,12 +23,13 @@ from ramify.engine.live import LiveTrees
 from ramify.engine.parallel import AnyExecutor
 from ramify.engine.record import Recorder, Wanted
 from ramify.engine.request import Grow, Request, Task, cursor_of
-from ramify.engine.speculation.branch import Guess
+from ramify.engine.speculation.branch import Guess, drafting_of
 from ramify.engine.speculation.draft import DraftTree
 from ramify.engine.speculation.graft import Graft
+from ramify.engine.speculation.judge import charge_accepted, pays
 from ramify.engine.speculation.next_step import Ahead, Kept, NextStep, Rules, next_step
 from ramify.engine.speculation.speculator import Speculator
-from ramify.engine.speculation.verify import accepted, discard, guess_of
+from ramify.engine.speculation.verify import Outcome, discard, guess_of, outcome_of
 
 Ready = Sequence[tuple[Task, Wanted, bool]]
 Fail = Callable[[Request, Exception], None]
@@ -40,14 +41,6 @@ class _Read(NamedTuple):
     tokens: list[int]  # [rows]
     logprobs: list[float]  # [rows]
     seconds: float  # from its launch on
-
-
-class _Found(NamedTuple):
-    """What a branch accepted of a step."""
-
-    fresh: list[int]  # its new tokens
-    places: list[int]  # of accepted draft tokens, in the draft's lines
-    row: int  # that the newest token was drawn from
 
 
 def draft_tasks(live: LiveTrees, ready: Ready) -> list[Grow] | None:
@@ -148,17 +141,17 @@ class DraftSteps:
         return _Read(tokens, logprobs, self._clock() - self._launched_s)
 
     # ── before a launch: what the device waits for ───────────────────────────────────────────────
-    def _found(self, read: _Read) -> list[_Found] | None:
+    def _found(self, read: _Read) -> list[Outcome] | None:
         """What the branches accept; None where one of them ends with it or is to go on alone."""
-        found: list[_Found] = []
+        found: list[Outcome] = []
         for row, (task, stops) in enumerate(zip(self._tasks, self._stops, strict=True)):
-            found.append(_accept(task, row, read.tokens))
+            found.append(outcome_of(task, row, read.tokens))
             fresh = found[-1].fresh
             if len(fresh) >= self._live.most_tokens(task) or not stops.isdisjoint(fresh):
                 return None
         return found if self._judge(read, found) else None
 
-    def _judge(self, read: _Read, found: Sequence[_Found]) -> bool:
+    def _judge(self, read: _Read, found: Sequence[Outcome]) -> bool:
         """Whether all branches are to go on with drafts."""
         num_kept = [len(one.places) for one in found]
         generated = [
@@ -166,11 +159,11 @@ class DraftSteps:
             for task, one in zip(self._tasks, found, strict=True)
         ]
         step = len(self.batch.token_ids), self._num_drafted, read.seconds
-        self._speculator.judge(self._tasks, num_kept, generated, step)
+        self._speculator.judge.judge(self._tasks, num_kept, generated, step)
         self._is_judged = True
-        return all(map(self._speculator.pays, self._tasks, generated))
+        return all(map(pays, self._tasks, generated))
 
-    def _following(self, found: Sequence[_Found]) -> NextStep | None:
+    def _following(self, found: Sequence[Outcome]) -> NextStep | None:
         """The step behind what was accepted; None where it has to take the general path."""
         ahead, tasks = self._ahead, self._tasks
         kept = Kept.of(ahead, [one.places for one in found])
@@ -196,14 +189,12 @@ class DraftSteps:
     def _write(self, read: _Read) -> None:
         """Write down what was drawn."""
         for task in self._tasks:
-            assert task.drafting is not None
-            task.drafting.drawn_row = None
+            drafting_of(task).drawn_row = None
         self._recorder.record_loop(read.tokens, read.logprobs, self._ready)
         if not self._is_judged:
-            num_rows, num_drafted = len(self.batch.token_ids), self._num_drafted
-            self._speculator.judge_written(self._tasks, num_rows, num_drafted, read.seconds)
-        token_bytes = self._executor.kv_bytes_per_token
-        self._speculator.charge(self._tasks, token_bytes, self._fresh)
+            step = len(self.batch.token_ids), self._num_drafted, read.seconds
+            self._speculator.judge.judge_written(self._tasks, step)
+        charge_accepted(self._tasks, self._executor.kv_bytes_per_token, self._fresh)
 
     def _book(self, step: NextStep) -> None:
         """Book the slots of a step that was launched, and charge for it."""
@@ -227,8 +218,7 @@ class DraftSteps:
                 assert np.array_equal(slots, loan), "a loan is what was foretold"
                 graft = Graft(row, first, draft.tokens, cursor.length, draft.shape, slots)
                 grafts.append(Block(node, end, end + size, first, owner, False, graft))
-                assert task.drafting is not None
-                task.drafting.guess = Guess(draft, first)
+                drafting_of(task).guess = Guess(draft, first)
         self.batch, self._num_drafted = step.batch, sum(sizes)
         token_bytes, method = self._executor.kv_bytes_per_token, self._executor.method_in_use
         blocks, requests = [*tips, *grafts], self._live.requests
@@ -247,16 +237,3 @@ class DraftSteps:
         for request, error in self._errors:
             self._fail(request, error)
         return {task.request for task in self._tasks}
-
-
-def _accept(task: Grow, row: int, tokens: list[int]) -> _Found:
-    """What the branch whose tip is at `row` accepts of its draft."""
-    guess, fresh = guess_of(task), [tokens[row]]
-    if guess is None:
-        return _Found(fresh, [], row)
-    tree, first = guess.tree, guess.first
-    kept = accepted(tree, [tokens[row], *tokens[first : first + len(tree.tokens)]])
-    if not kept:
-        return _Found(fresh, [], row)
-    fresh += [tokens[first + index] for index in kept]
-    return _Found(fresh, tree.shape.place[kept].tolist(), first + kept[-1])

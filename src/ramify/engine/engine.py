@@ -80,12 +80,14 @@ class Engine:
 
     def speculate(self, drafter: Drafter, config: SpeculativeConfig) -> None:
         """Let a drafter guess ahead for every branch from now on; tokens stay what they are."""
+        self._end_steady()
         if isinstance(drafter, ReadsHidden):
             self.executor.keep_hidden()
         self._assembly.speculator = Speculator(drafter, config, self.live, self._clock)
 
     def stop_speculating(self) -> None:
         """Ask no drafter any more."""
+        self._end_steady()
         self._assembly.speculator = None
 
     def value_by_head(self, head: OwnHead) -> None:
@@ -287,7 +289,9 @@ class Engine:
         news = steady.step(is_watched=is_watched)
         self.num_steps += 1
         if self._speculator is not None and self.last_batch is not None:
-            self._speculator.note_cost(self.last_batch.forest.num_rows, self._clock() - began_s)
+            self._speculator.judge.note_cost(
+                self.last_batch.forest.num_rows, self._clock() - began_s
+            )
         if news:
             self._advance(news)
             if not steady.is_current:

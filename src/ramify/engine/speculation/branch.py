@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -57,3 +58,18 @@ class Drafting:
     guess: Guess | None = None
     num_kept: int = 0
     drawn_row: int | None = None
+
+
+class _Drafts(Protocol):
+    """A task that grows a branch, see request.py, which imports this."""
+
+    @property
+    def drafting(self) -> Drafting | None:
+        """What speculation keeps of the branch; None: nobody was asked yet."""
+        ...
+
+
+def drafting_of(task: _Drafts) -> Drafting:
+    """What speculation keeps of a branch that was asked about."""
+    assert task.drafting is not None, "a branch that was asked about has its drafts"
+    return task.drafting

@@ -15,16 +15,20 @@ from ramify.engine.decode_loop import MAX_LOOP_ROWS
 from ramify.engine.live import LiveTrees
 from ramify.engine.record import Wanted
 from ramify.engine.request import Fan, Grow, Request, Task, cursor_of
-from ramify.engine.speculation.branch import Drafting, Path
+from ramify.engine.speculation.branch import Drafting, Path, drafting_of
 from ramify.engine.speculation.draft import DraftContext, Drafter, DraftTree, ReadsHidden
-from ramify.engine.speculation.gain import StepCosts, smoothed
+from ramify.engine.speculation.judge import Judge, charge_accepted, pays
 from ramify.engine.speculation.verify import attach, discard
 from ramify.engine.structured.draft import legal_part
 from ramify.search.tree import NodeState
 
 
 class Speculator:
-    """Asks a drafter for every branch that decodes. One engine has at most one."""
+    """Asks a drafter for every branch that decodes. One engine has at most one.
+
+    Attributes:
+        judge: whether drafts pay.
+    """
 
     def __init__(
         self,
@@ -37,11 +41,10 @@ class Speculator:
         self._config = config
         self._live = live
         self._clock = clock
-        self._costs = StepCosts()
+        self.judge = Judge(is_adaptive=config.adaptive)
         self._asked: list[Grow] = []  # of the present step
         self._num_draft_rows = 0
         self._is_handed_over = False  # the present step's end, to draft_steps.py
-        self._propose_s: float | None = None  # that a drafter takes for a step, of late
 
     # ── before the forward pass ──────────────────────────────────────────────────────────────────
     def propose(
@@ -62,7 +65,7 @@ class Speculator:
         share = self.share(len(grows), max(rows, len(tasks)), self._live.cache.available)
         if share < 1:
             for task in grows:
-                _drafting(task).gain.pause(len(task.request.tree[task.node].token_ids))
+                drafting_of(task).gain.pause(len(task.request.tree[task.node].token_ids))
             return
         wanted = [(task, self._context(task, share)) for task in grows]
         wanted = [(task, context) for task, context in wanted if context.max_depth > 0]
@@ -89,7 +92,7 @@ class Speculator:
             if isinstance(draft, Exception):
                 fail(task.request, draft)
                 continue
-            _drafting(task).draft = draft
+            drafting_of(task).draft = draft
             self._asked.append(task)
 
     def _drafts(
@@ -99,7 +102,7 @@ class Speculator:
         began_s = self._clock()
         try:
             drafts = self._drafter.propose([context for _, context in wanted])
-            self._propose_s = smoothed(self._propose_s, self._clock() - began_s)
+            self.judge.note_drafting(self._clock() - began_s)
             if len(drafts) != len(wanted):
                 raise InputError(expected_got("drafts", f"{len(wanted)} trees", len(drafts)))
         except Exception as error:
@@ -130,12 +133,7 @@ class Speculator:
             task.drafting = Drafting(Path([*task.request.prompt_ids, *prefix]))
             return True
         drafting.path.extend(known[drafting.path.length - task.begin :])
-        return self.pays(task, len(known))
-
-    @staticmethod
-    def pays(task: Grow, num_generated: int) -> bool:
-        """Whether a branch that had drafts goes on with them after so many tokens."""
-        return num_generated >= _drafting(task).gain.resume_at
+        return pays(task, len(known))
 
     def _context(self, task: Grow, share: int, num_fresh: int = 0) -> DraftContext:
         """What a drafter is told.
@@ -147,7 +145,7 @@ class Speculator:
         depth = min(self._config.depth, share, self._live.most_tokens(task) - num_fresh - 1)
         return DraftContext(
             branch=(task.request.id, task.node),
-            token_ids=_drafting(task).path.view(),
+            token_ids=drafting_of(task).path.view(),
             params=task.params,
             seed=task.request.tree[task.node].seed,
             max_tokens=share,
@@ -184,7 +182,7 @@ class Speculator:
         """
         contexts = []
         for task, tokens in zip(tasks, fresh, strict=True):
-            _drafting(task).path.extend(tokens)
+            drafting_of(task).path.extend(tokens)
             contexts.append(self._context(task, share, len(tokens)))
         parts = zip(tasks, contexts, strict=True)
         wanted = [(task, context) for task, context in parts if context.max_depth > 0]
@@ -220,57 +218,9 @@ class Speculator:
             raise
         if not self._is_handed_over:
             asked, self._asked = self._asked, []
-            seconds = self._clock() - began_s
-            self.judge_written(asked, len(batch.token_ids), self._num_draft_rows, seconds)
-            self.charge(asked, token_bytes)
-
-    def judge(
-        self,
-        tasks: Sequence[Grow],
-        num_kept: Sequence[int],
-        num_generated: Sequence[int],
-        step: tuple[int, int, float],
-    ) -> None:
-        """Learn whether drafts pay.
-
-        Args:
-            tasks: those that were asked for drafts.
-            num_kept: draft tokens that each accepted.
-            num_generated: tokens of each branch, those of the step included.
-            step: its rows, those of them that were drafts, and its seconds.
-        """
-        num_rows, num_drafted, seconds = step
-        self.note_cost(num_rows, seconds)
-        if not self._config.adaptive:
-            return
-        ratio = self._costs.ratio(num_rows - num_drafted, num_drafted, self._propose_s or 0.0)
-        for task, kept, generated in zip(tasks, num_kept, num_generated, strict=True):
-            _drafting(task).gain.note(kept, ratio, generated)
-
-    def judge_written(
-        self, tasks: Sequence[Grow], num_rows: int, num_drafted: int, seconds: float
-    ) -> None:
-        """Likewise of a step whose tokens are written down."""
-        num_kept = [_drafting(task).num_kept for task in tasks]
-        num_generated = [len(task.request.tree[task.node].token_ids) for task in tasks]
-        self.judge(tasks, num_kept, num_generated, (num_rows, num_drafted, seconds))
-
-    def charge(
-        self, tasks: Sequence[Grow], token_bytes: int, fresh: Sequence[Sequence[int]] = ()
-    ) -> None:
-        """Charge what branches alone would have read for the tokens they have accepted.
-
-        Args:
-            fresh: the tokens of each branch, where its path has them already.
-        """
-        ahead = [len(tokens) for tokens in fresh] or [0] * len(tasks)
-        for task, num_fresh in zip(tasks, ahead, strict=True):
-            drafting = _drafting(task)
-            kept, drafting.num_kept = drafting.num_kept, 0
-            length = drafting.path.length - num_fresh
-            # a branch reads its path for each of them
-            alone = (2 * length + kept + 1) * kept // 2
-            task.request.usage.kv_bytes_per_branch += alone * token_bytes
+            step = len(batch.token_ids), self._num_draft_rows, self._clock() - began_s
+            self.judge.judge_written(asked, step)
+            charge_accepted(asked, token_bytes)
 
     def observe(self, ready: Sequence[tuple[Task, Wanted, bool]], hidden: Tensor | None) -> None:
         """Show the drafter the hidden states of a step, whose tokens are written down.
@@ -302,19 +252,10 @@ class Speculator:
         young = [n for n in nodes if n.state is NodeState.GROWING and len(n.token_ids) == 1]
         return [((fan.request.id, node.id), length) for node in young]
 
-    def note_cost(self, num_rows: int, seconds: float) -> None:
-        """Learn how long a step took."""
-        self._costs.note(num_rows, seconds)
-
     def learn(self, request: Request) -> None:
         """Let the drafter hear of what a request has brought."""
         for node in request.finish.outputs if request.finish is not None else ():
             self._drafter.learn([*request.prompt_ids, *request.tree.completion_ids(node)])
-
-
-def _drafting(task: Grow) -> Drafting:
-    assert task.drafting is not None, "a branch that was asked about has its drafts"
-    return task.drafting
 
 
 def _index(rows: Sequence[int], hidden: Tensor) -> Tensor:

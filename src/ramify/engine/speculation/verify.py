@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +122,31 @@ def accepted(tree: DraftTree, drawn: Sequence[int | None]) -> list[int]:
             return kept
         kept.append(found)
         at = found
+
+
+class Outcome(NamedTuple):
+    """What a branch has of a step, before anything is written down."""
+
+    fresh: list[int]  # its new tokens
+    places: list[int]  # of accepted draft tokens, in the draft's lines
+    row: int  # that the newest token was drawn from
+
+
+def outcome_of(task: Grow, tip: int, tokens: Sequence[int]) -> Outcome:
+    """What the branch whose tip is row `tip` accepts of its draft, if it has one.
+
+    Args:
+        tokens: drawn from the rows of the step.
+    """
+    guess, fresh = guess_of(task), [tokens[tip]]
+    if guess is None:
+        return Outcome(fresh, [], tip)
+    tree, first = guess.tree, guess.first
+    kept = accepted(tree, [tokens[tip], *tokens[first : first + len(tree.tokens)]])
+    if not kept:
+        return Outcome(fresh, [], tip)
+    fresh += [tokens[first + index] for index in kept]
+    return Outcome(fresh, tree.shape.place[kept].tolist(), first + kept[-1])
 
 
 def accept(
