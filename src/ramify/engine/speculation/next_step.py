@@ -51,7 +51,7 @@ class Kept(NamedTuple):
 
     @classmethod
     def of(cls, ahead: Ahead, places: Sequence[Sequence[int]]) -> Kept:
-        """Args: places, of each branch's accepted tokens in its draft's lines, growing."""
+        """What follows from the accepted tokens' places in the drafts' lines, growing [B][...]."""
         parts = zip(ahead.slots, ahead.num_lent, places, strict=True)
         taken = [next_in_line(*part) for part in parts]
         return cls([own for own, _ in taken], [line for _, line in taken])
@@ -75,7 +75,12 @@ class Rules:
         self._rule = np.empty(0, dtype=np.int64)
 
     def table(self, joint: JointShape, drafting: tuple[int, ...], positions: IntArray) -> DrawTable:
-        """Args: drafting, the branches with a draft; positions [rows], of the rows' own tokens."""
+        """The draws of a step.
+
+        Args:
+            drafting: the branches with a draft.
+            positions: [rows] of the rows' own tokens; each draws the token behind it.
+        """
         if self._key is None or self._key[0] is not joint or self._key[1] != drafting:
             drafts = np.array(drafting, dtype=np.int64)[joint.draft]
             self._key = joint, drafting
