@@ -73,8 +73,7 @@ class Grow(Task):
         """Tokens that come before the next draft; None: the branch is not to be drafted for."""
         if self.drafting is None:
             return None
-        generated = len(self.request.tree[self.node].token_ids)
-        return max(self.drafting.gain.resume_at - generated, 0)
+        return max(self.drafting.gain.resume_at - num_generated(self), 0)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -208,3 +207,8 @@ def cursor_of(task: Task) -> Cursor:
     """The path of a task that was opened."""
     assert task.cursor is not None, "a task of a step has an open path"
     return task.cursor
+
+
+def num_generated(task: Grow) -> int:
+    """Tokens that a branch has got so far."""
+    return len(task.request.tree[task.node].token_ids)
