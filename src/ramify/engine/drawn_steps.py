@@ -1,13 +1,14 @@
-"""What the steps of a run have drawn, kept as arrays until somebody looks."""
+"""What the steps of a run have drawn, kept until somebody looks: as arrays, but for reports."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ramify.core.outputs import TokenLogprob
-from ramify.engine.draws import DrawnRows, alternatives
+from ramify.engine.draws import DrawnRows, Report, alternatives
 
 
 class DrawnRun(NamedTuple):
@@ -22,16 +23,15 @@ class DrawnSteps:
     """Tokens and log-probabilities of up to `most_steps` steps of the same rows.
 
     Args:
-        num_top: most alternatives of a row; None: no row's tokens are reported.
+        num_top: [rows] alternatives that are told of a row's tokens; None: nothing is.
     """
 
-    def __init__(self, most_steps: int, num_rows: int, num_top: int | None) -> None:
-        shape = (most_steps, num_rows)
+    def __init__(self, most_steps: int, num_top: Sequence[int | None]) -> None:
+        shape = (most_steps, len(num_top))
         self._tokens = np.empty(shape, dtype=np.int64)
         self._logprobs = np.empty(shape, dtype=np.float32)
-        reported = (0, num_rows) if num_top is None else shape
-        self._ranks = np.empty(reported, dtype=np.int32)
-        self._top = np.empty((*reported, 2, num_top or 0), dtype=np.int32)
+        self._num_top = {row: count for row, count in enumerate(num_top) if count is not None}
+        self._reported: dict[int, list[TokenLogprob]] = {row: [] for row in self._num_top}
         self.num_steps = 0
 
     def add(self, drawn: DrawnRows[np.ndarray]) -> None:
@@ -39,20 +39,26 @@ class DrawnSteps:
         at = self.num_steps
         self._tokens[at], self._logprobs[at] = drawn.tokens, drawn.logprobs
         if drawn.report is not None:
-            self._ranks[at] = drawn.report.ranks
-            self._top[at] = drawn.report.top[:, :, : self._top.shape[-1]]
+            self._report(drawn, drawn.report)
         self.num_steps += 1
 
-    def run(self, row: int, begin: int, num_top: int | None) -> DrawnRun:
-        """What a row has drawn from step `begin` on, reported with `num_top` alternatives."""
+    def run(self, row: int, begin: int) -> DrawnRun:
+        """What a row has drawn from step `begin` on."""
         span = slice(begin, self.num_steps)
-        tokens, logprobs = self._tokens[span, row].tolist(), self._logprobs[span, row].tolist()
-        if num_top is None:
-            return DrawnRun(tokens, logprobs, [])
-        ranks, top = self._ranks[span, row].tolist(), alternatives(self._top[span, row], num_top)
-        columns = zip(tokens, logprobs, ranks, top, strict=True)
-        reported = [
-            TokenLogprob(token_id=token, logprob=logprob, rank=rank, top=others)
-            for token, logprob, rank, others in columns
-        ]
-        return DrawnRun(tokens, logprobs, reported)
+        reported = self._reported.get(row, [])[begin:]
+        return DrawnRun(
+            self._tokens[span, row].tolist(), self._logprobs[span, row].tolist(), reported
+        )
+
+    def _report(self, drawn: DrawnRows[np.ndarray], report: Report[np.ndarray]) -> None:
+        """Make a step's objects now, while the device is busy with the next: they take long."""
+        rows = list(self._num_top)
+        arrays = (drawn.tokens, drawn.logprobs, report.ranks)
+        top = alternatives(report.top[rows], max(self._num_top.values()))
+        columns = zip(*(array[rows].tolist() for array in arrays), top, strict=True)
+        for (row, count), (token, logprob, rank, others) in zip(
+            self._num_top.items(), columns, strict=True
+        ):
+            self._reported[row].append(
+                TokenLogprob(token_id=token, logprob=logprob, rank=rank, top=others[:count])
+            )

@@ -44,9 +44,9 @@ class TokenCounts:
                 penalties = (params.frequency_penalty, params.presence_penalty)
                 factors[:, draw] = params.repetition_penalty, *penalties
         self.factors.copy_(self._send(factors), non_blocking=True)
-        # what was generated counts over what only the prompt says of the same token
-        self._write(*_prompt_entries(rows, self.counts.shape[1]))
-        self._write(*_generated_entries(rows, self.counts.shape[1]))
+        vocab_size = self.counts.shape[1]
+        self._add(*_prompt_entries(rows, vocab_size))
+        self._add(*_generated_entries(rows, vocab_size))
 
     def penalise(
         self, logits: Tensor, copies: Tensor, row: Tensor, indptr: Tensor, block: int
@@ -73,8 +73,10 @@ class TokenCounts:
         """
         count_kernel[(draws,)](row, tokens, self.counts, self.counts.shape[1], num_warps=1)
 
-    def _write(self, index: np.ndarray, count: np.ndarray) -> None:
-        self.counts.view(-1).index_copy_(0, self._send(index), self._send(count))
+    def _add(self, index: np.ndarray, count: np.ndarray) -> None:
+        """Add to counts, to each once at most."""
+        flat, at = self.counts.view(-1), self._send(index)
+        flat.index_copy_(0, at, flat.index_select(0, at) + self._send(count))
 
     def _send(self, array: np.ndarray) -> Tensor:
         host, device = torch.from_numpy(array), self.counts.device
@@ -97,12 +99,11 @@ def _prompt_entries(rows: Sequence[SampleRow], vocab_size: int) -> tuple[np.ndar
 
 
 def _generated_entries(rows: Sequence[SampleRow], vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Likewise of generated tokens, whether the prompt has them or not."""
-    index, counts = [], []
+    """Likewise of generated tokens, and how often each was."""
+    index, counts = [np.empty(0, np.int64)], [np.empty(0, np.int16)]
     for draw, row in enumerate(rows):
         if row.history is not None:
-            prompt = row.history.prompt
-            for token, count in row.history.generated.items():
-                index.append(draw * vocab_size + token)
-                counts.append(count | IN_PROMPT if token in prompt else count)
-    return np.array(index, np.int64), np.array(counts, np.int16)
+            generated = row.history.generated
+            index.append(draw * vocab_size + np.fromiter(generated, np.int64, len(generated)))
+            counts.append(np.fromiter(generated.values(), np.int16, len(generated)))
+    return np.concatenate(index), np.concatenate(counts)

@@ -185,6 +185,7 @@ class Request:
     admitted_s: float | None = None
     finish: Finish | None = None
     error: Exception | None = None
+    known_prompt_set: frozenset[int] | None = None
 
     @property
     def is_done(self) -> bool:
@@ -195,6 +196,13 @@ class Request:
     def prompt_ids(self) -> list[int]:
         """The prompt's tokens."""
         return self.tree[self.tree.root].token_ids
+
+    @property
+    def prompt_set(self) -> frozenset[int]:
+        """The prompt's tokens, each once; one object for all branches."""
+        if self.known_prompt_set is None:
+            self.known_prompt_set = frozenset(self.prompt_ids)
+        return self.known_prompt_set
 
     def next_fork(self, node: int) -> int:
         """Index of the next branch grown from `node`; indices are never used twice."""

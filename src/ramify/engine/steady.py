@@ -113,9 +113,8 @@ class SteadyDecode:
         self._room = min([*room, *until_draft, *until_old])
         self._alive = np.ones(len(tasks), dtype=bool)
         self._watched = np.array([bool(task.params.stop_strings) for task in tasks])
-        reported = [n for task in tasks if (n := task.params.logprobs) is not None]
-        num_top = max(reported, default=None)
-        self._drawn = DrawnSteps(max(self.most_steps, 0), len(tasks), num_top)  # that was read
+        num_top = [task.params.logprobs for task in tasks]
+        self._drawn = DrawnSteps(max(self.most_steps, 0), num_top)  # of each step that was read
         self._written = [0] * len(tasks)  # tokens that are in the books
         self._num_launched = 0
 
@@ -203,7 +202,7 @@ class SteadyDecode:
             if begin == end:
                 continue
             task = self._tasks[row]
-            run = self._drawn.run(row, begin, task.params.logprobs)
+            run = self._drawn.run(row, begin)
             self._note_slots(row, run.tokens, end)
             self._charges.charge(task.request, row, begin, end)
             self._written[row] = end
