@@ -117,14 +117,10 @@ class HostDraws:
 
 
 def may_run_ahead(rows: Sequence[SampleRow]) -> bool:
-    """Whether draws can go on where they are made, without the host between the tokens.
-
-    What a grammar lets pass is known only when the host has seen the token before.
-    """
+    """Whether draws without grammars can go on where they are made, the host a step behind."""
     num_edits = sum(len(row.banned) + len(row.params.logit_bias or ()) for row in rows)
     return num_edits <= MOST_EDITS and all(
-        row.grammar is None
-        and (row.params.logprobs or 0) <= MOST_TOP
+        (row.params.logprobs or 0) <= MOST_TOP
         and (row.history is None or row.history.generated.total() <= MOST_COUNTED)
         for row in rows
     )

@@ -75,6 +75,8 @@ class TokenCounts:
 
     def _add(self, index: np.ndarray, count: np.ndarray) -> None:
         """Add to counts, to each once at most."""
+        if not len(index):
+            return
         flat, at = self.counts.view(-1), self._send(index)
         flat.index_copy_(0, at, flat.index_select(0, at) + self._send(count))
 

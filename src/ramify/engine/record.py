@@ -94,11 +94,14 @@ class Recorder:
     def steady_draws(self, ready: Sequence[tuple[Task, Wanted, bool]]) -> list[SampleRow] | None:
         """The draws of a step, row by row, if those of the steps after it follow from them.
 
-        That is where every task grows a branch; see `may_run_ahead`.
+        That is where every task grows a branch, and by no grammar: what one lets pass is known
+        only when the host has seen the token before. See `may_run_ahead` too.
         """
         draws = []
         for task, wanted, is_complete in ready:
-            if not (isinstance(task, Grow) and is_complete) or task.tokens_to_draft == 0:
+            if not (isinstance(task, Grow) and is_complete and task.grammar is None):
+                return None
+            if task.tokens_to_draft == 0:
                 return None
             draws += self._draws(task, wanted)
         is_identity = [draw.row for draw in draws] == list(range(len(draws)))

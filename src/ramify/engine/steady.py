@@ -4,7 +4,10 @@ While nothing but decoding goes on, a step's inputs are what the step before lef
 the host has no part in them. It launches step t + 1 while step t runs and reads the tokens of t
 then, one step late. A branch that stopped in t has computed a token too many in t + 1, which nobody
 ever hears of. Tokens are written into the trees when somebody will look: when a branch ends, all of
-its request's, and at the end everybody's.
+its request's, and at the end everybody's. Penalties count tokens where they are drawn, and what is
+told of a token beside its log-probability comes with it. Bans of stops hold for a whole run, which
+ends where the first would be lifted. Grammars need the host between two tokens: steps that follow
+one are waited for.
 
 Source: asynchronous scheduling as in NanoFlow (Zhu et al. 2024) and vLLM.
 """
