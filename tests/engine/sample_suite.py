@@ -172,11 +172,11 @@ def test_edited_copies_are_those_of_the_cpu_to_the_bit() -> None:
     rows = make_rows(40, 5, [rules | {"temperature": 1.0} for rules in make_edits(8, 700)])
     sampler = DeviceSampler(40, 700, DEVICE, edit_capacity=40 * 700)
     sampler.batch.fill(rows)
-    sampler.draw(logits.to(DEVICE))
     wanted = _adjust(logits[[row.row for row in rows]], rows)
     edited = [i for i, row in enumerate(rows) if edit_bound(row)]
     assert len(edited) > 20
-    assert torch.equal(sampler._copies.cpu()[edited], wanted[edited])
+    copies = sampler._edit(logits.to(DEVICE), 40)
+    assert torch.equal(copies.cpu()[edited], wanted[edited])
 
 
 def test_scores_that_differ_in_the_last_bit_or_not_at_all() -> None:

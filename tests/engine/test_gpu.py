@@ -21,6 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ramify import LLM, BeamSearchParams, ConfigError, SamplingParams
 from ramify.core.config import ATTENTION_METHODS
 from ramify.core.outputs import RequestOutput
+from ramify.engine.decode_loop import DecodeLoop
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]
 
@@ -137,6 +138,60 @@ def test_the_cpus_tokens_in_float32(
 @pytest.mark.parametrize("method", ATTENTION_METHODS)
 def test_the_cpus_tokens_by_every_method(make: Make, wanted: Results, method: str) -> None:
     check(make(device="cuda", dtype="float32", method=method, cuda_graphs=False), wanted)
+
+
+REPORTED = [
+    SamplingParams(max_tokens=24, n=4, seed=1, logprobs=5, ignore_eos=True),
+    SamplingParams(max_tokens=24, n=4, seed=2, logprobs=0, repetition_penalty=1.3, top_k=50),
+    SamplingParams(
+        max_tokens=24, n=4, seed=3, presence_penalty=0.6, frequency_penalty=0.4, top_p=0.9
+    ),
+    SamplingParams(
+        max_tokens=24,
+        n=4,
+        seed=4,
+        temperature=0.7,
+        logprobs=2,
+        repetition_penalty=0.9,
+        logit_bias={7: 3.0, 8: -5.0},
+        stop_token_ids=[40, 41, 42],
+        min_tokens=16,
+    ),
+]
+
+
+def reported(llm: LLM) -> tuple[list[list[int]], list[float]]:
+    """Tokens; log-probabilities, and those of alternatives, whose order ends at near ties."""
+    outputs = llm.generate(PROMPTS, REPORTED)
+    branches = [branch for output in outputs for branch in output.outputs]
+    told = [token for branch in branches for token in branch.logprobs or ()]
+    numbers = [logprob for branch in branches for logprob in branch.token_logprobs or ()]
+    numbers += [p for token in told for p in (token.logprob, *(p for _, p in token.top))]
+    assert len(told) >= 2 * 4 * 24 + 4 * 16
+    return [branch.token_ids for branch in branches], numbers
+
+
+@pytest.fixture(scope="module")
+def wanted_reports(make: Make) -> tuple[list[list[int]], list[float]]:
+    return reported(make(device="cpu", dtype="float32", method="per_branch", run_ahead=False))
+
+
+@pytest.mark.parametrize("run_ahead", [False, True], ids=["waiting", "ahead"])
+@pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
+def test_penalties_bias_and_reports_captured_or_not(
+    make: Make,
+    wanted_reports: tuple[list[list[int]], list[float]],
+    cuda_graphs: bool,
+    run_ahead: bool,
+) -> None:
+    llm = make(device="cuda", dtype="float32", cuda_graphs=cuda_graphs, run_ahead=run_ahead)
+    for _ in range(2):
+        tokens, numbers = reported(llm)
+        assert tokens == wanted_reports[0]
+        assert numbers == pytest.approx(wanted_reports[1], abs=1e-3)
+    loop = llm.engine.executor.loop
+    assert isinstance(loop, DecodeLoop)
+    assert ("_edited" in vars(loop._draws)) == run_ahead  # room for edits in runs
 
 
 # ── bfloat16: near ties alone differ ─────────────────────────────────────────────────────────────

@@ -10,11 +10,22 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ramify import LLM, BeamSearchParams, ConfigError, RequestOutput, SamplingParams
+from ramify.core.outputs import TokenLogprob
 
 PROMPTS = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 9], [40, 41]]
 GREEDY = SamplingParams(max_tokens=12, temperature=0.0, logprobs=0)
 SAMPLED = SamplingParams(n=3, max_tokens=9, temperature=0.9, seed=5, logprobs=0)
 FILTERED = SamplingParams(n=2, max_tokens=9, temperature=0.9, top_k=5, seed=7, logprobs=0)
+PENALISED = SamplingParams(
+    n=2,
+    max_tokens=12,
+    repetition_penalty=1.3,
+    frequency_penalty=0.3,
+    logit_bias={5: 2.0},
+    seed=8,
+    logprobs=2,
+)
+RULES = {"greedy": GREEDY, "n": SAMPLED, "top_k": FILTERED, "penalties": PENALISED}
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +48,16 @@ def assert_same(got: list[RequestOutput], want: list[RequestOutput]) -> None:
         assert one.usage.kv_bytes_read == other.usage.kv_bytes_read
         for a, b in zip(one.outputs, other.outputs, strict=True):
             assert a.token_ids == b.token_ids
+            assert _ranked(a.logprobs) == _ranked(b.logprobs)
             assert a.cumulative_logprob == pytest.approx(b.cumulative_logprob, abs=1e-4)
 
 
-@pytest.mark.parametrize("params", [GREEDY, SAMPLED, FILTERED], ids=["greedy", "n", "top_k"])
+def _ranked(reported: list[TokenLogprob] | None) -> list[tuple[int, int | None, list[int]]]:
+    """Each token, its rank and the alternatives in order."""
+    return [(t.token_id, t.rank, [other for other, _ in t.top]) for t in reported or ()]
+
+
+@pytest.mark.parametrize("params", RULES.values(), ids=RULES)
 def test_tokens_are_those_of_one_process(llms: tuple[LLM, LLM], params: SamplingParams) -> None:
     one, two = llms
     for _ in range(2):  # the second time the prompts come from the prefix cache
@@ -111,5 +128,5 @@ def test_two_gpus_give_the_tokens_of_one(tmp_path: Path) -> None:
     prompts = [*PROMPTS, [token % 128 for token in range(600)]]
     one = LLM(str(tmp_path), **settings)
     with LLM(str(tmp_path), tensor_parallel_size=2, **settings) as two:
-        for params in (GREEDY, SAMPLED, FILTERED):
+        for params in RULES.values():
             assert_same(two.generate(prompts, params), one.generate(prompts, params))

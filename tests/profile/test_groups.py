@@ -25,6 +25,8 @@ LAYER_GROUPS += ["gate_up product", "gated", "down product"]
         ("draw_kernel", "sampling"),
         ("fold_kernel", "sampling"),
         ("copy_kernel", "sampling"),  # of logits that a draw edits
+        ("penalise_kernel", "sampling"),
+        ("part_top_kernel", "sampling"),
         ("void at::native::unrolled_elementwise_kernel<direct_copy_kernel_cuda>", "copies"),
         ("splitKreduce_kernel", "products"),
         ("product", "products"),

@@ -9,7 +9,7 @@ from torch import Tensor
 from ramify.attention import TreeAttention
 from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import MAX_LOOP_ROWS
-from ramify.engine.device_sample import DeviceDraws
+from ramify.engine.device_draws import DeviceDraws
 from ramify.engine.executor import Executor
 from ramify.models import Decoder
 from ramify.models.fused import FusedDecoder

@@ -2,7 +2,8 @@
 
 `launch` queues a step without waiting; `collect` waits for the oldest step that is not collected.
 With two steps launched before the first is collected, the device always has one to do while the
-host reads the tokens of the other. On a GPU a step is one CUDA graph per padded number of rows.
+host reads the tokens of the other. On a GPU a step is one CUDA graph per padded number of rows and
+kind of draws.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from ramify.core.errors import InputError
 from ramify.core.forest import Forest
 from ramify.engine.batch import StepBatch
 from ramify.engine.device_clock import DeviceClock
+from ramify.engine.draws import PLAIN, DrawKind, DrawnRows, DrawTable
 from ramify.engine.graphs import StepGraphs, padded_rows
-from ramify.engine.sample import DrawTable
+from ramify.engine.host_copy import HostCopy
 
 MAX_LOOP_ROWS = 512
 """Steps of more rows are launched kernel by kernel, which takes less time than their work."""
@@ -45,32 +47,23 @@ class Forward(Protocol):
 class Draws(Protocol):
     """How the rows draw their tokens, kept where the logits are."""
 
-    def fill(self, draws: DrawTable) -> None:
-        """Take over how the next step draws."""
+    def fill(self, draws: DrawTable, kind: DrawKind) -> None:
+        """Take over how the next step draws; of the kind or of less."""
         ...
 
-    def draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """A token [rows] int64 and its log-probability [rows] float32 for every row.
+    def draw(self, logits: Tensor, kind: DrawKind) -> DrawnRows[Tensor]:
+        """Draw a token from every row, by what was filled for the same kind.
 
-        Afterwards the draws are those of one position further on.
+        Afterwards the draws are those of one position further on, behind the tokens drawn.
         """
         ...
 
 
-class Drawn(NamedTuple):
+class Computed(NamedTuple):
     """What a step leaves on the device, for its rows and those that pad it."""
 
     logits: Tensor  # [rows, vocab]
-    tokens: Tensor  # [rows] int64
-    logprobs: Tensor  # [rows] float32
-
-
-class _HostCopy(NamedTuple):
-    """Results on their way to the host."""
-
-    tokens: Tensor
-    logprobs: Tensor
-    arrived: torch.cuda.Event | None
+    drawn: DrawnRows[Tensor]
 
 
 class DecodeLoop:
@@ -112,10 +105,10 @@ class DecodeLoop:
         self._inputs = torch.zeros(shape, dtype=torch.long, device=device)
         self._host_inputs = torch.zeros(shape, dtype=torch.long, pin_memory=self._on_gpu)
         self._sent = torch.cuda.Event() if self._on_gpu else None
-        self._results = [self._make_host_copy() for _ in range(MOST_IN_FLIGHT)]
-        self._in_flight: deque[tuple[_HostCopy, int]] = deque()
+        self._results = [HostCopy(max_rows, on_gpu=self._on_gpu) for _ in range(MOST_IN_FLIGHT)]
+        self._in_flight: deque[HostCopy] = deque()
         self._graphs = StepGraphs(self._step, self._prepare_capture) if use_graphs else None
-        self._num_rows = 0
+        self._num_rows, self._kind = 0, PLAIN
         self._num_sent = -1  # rows of the inputs on the host
         self._turn = 0
         self.wait_s = 0.0
@@ -127,22 +120,26 @@ class DecodeLoop:
         if self._graphs is not None:
             most = min(most_rows, self.max_rows)
             for rows in sorted({padded_rows(rows) for rows in range(1, most + 1)}):
-                self._graphs.capture(rows)
+                self._graphs.capture(rows, PLAIN)
 
-    def load(self, batch: StepBatch) -> bool:
-        """Take over the rows of a step and plan its attention; False where there is no room."""
+    def load(self, batch: StepBatch, kind: DrawKind = PLAIN) -> bool:
+        """Take over the rows of a step and plan its attention; False where there is no room.
+
+        Args:
+            kind: of the draws that the step is started with.
+        """
         while self._in_flight:  # a step that was broken off has left it
             self.collect()
         rows = len(batch.token_ids)
         if rows > self.max_rows:
             return False
         if self._graphs is not None:
-            self._graphs.capture(padded_rows(rows))
+            self._graphs.capture(padded_rows(rows), kind)
         try:
             self.attention.plan(batch.forest, may_mend=batch.follows)
         except InputError:  # a reserved operator has no room for this forest
             return False
-        self._num_rows = rows
+        self._num_rows, self._kind = rows, kind
         self._send(batch.token_ids, batch.positions, batch.slots)
         return True
 
@@ -152,8 +149,11 @@ class DecodeLoop:
 
     # ── steps that follow one another ────────────────────────────────────────────────────────────
     def start(self, draws: DrawTable) -> None:
-        """Queue a step of the rows loaded, with a draw for each; a mended plan is cut anew then."""
-        self._draws.fill(draws)
+        """Queue a step of the rows loaded, with a draw for each, of the kind given to `load`.
+
+        A mended plan is cut anew behind the launch.
+        """
+        self._draws.fill(draws, self._kind)
         self._launch()
         self.attention.renew()
 
@@ -170,28 +170,23 @@ class DecodeLoop:
 
     def _launch(self) -> None:
         assert len(self._in_flight) < MOST_IN_FLIGHT, "a step was launched before its turn"
-        drawn, rows = self._run(), self._num_rows
-        copy = self._results[self._turn]
+        drawn, copy = self._run().drawn, self._results[self._turn]
         self._turn = (self._turn + 1) % MOST_IN_FLIGHT
-        copy.tokens[:rows].copy_(drawn.tokens[:rows], non_blocking=True)
-        copy.logprobs[:rows].copy_(drawn.logprobs[:rows], non_blocking=True)
-        if copy.arrived is not None:
-            copy.arrived.record()
-        self._in_flight.append((copy, rows))
+        copy.send(drawn, self._num_rows)
+        self._in_flight.append(copy)
 
     @property
     def num_in_flight(self) -> int:
         """Steps launched and not collected."""
         return len(self._in_flight)
 
-    def collect(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens [rows] int64 and log-probabilities [rows] float32 of the oldest step in flight."""
-        copy, rows = self._in_flight.popleft()
-        if copy.arrived is not None:
-            begin = time.perf_counter()
-            copy.arrived.synchronize()
-            self.wait_s += time.perf_counter() - begin
-        return copy.tokens[:rows].numpy().copy(), copy.logprobs[:rows].numpy().copy()
+    def collect(self) -> DrawnRows[np.ndarray]:
+        """What the oldest step in flight has drawn."""
+        copy = self._in_flight.popleft()
+        begin = time.perf_counter()
+        copy.wait()
+        self.wait_s += time.perf_counter() - begin
+        return copy.read()
 
     def close(self) -> None:
         """Wait for what is in flight, and let go of captured graphs."""
@@ -224,36 +219,28 @@ class DecodeLoop:
         if self._sent is not None:
             self._sent.record()
 
-    def _run(self) -> Drawn:
+    def _run(self) -> Computed:
         with self.clock or nullcontext():
             if self._graphs is None:
-                return self._step(self._padded)
+                return self._step(self._padded, self._kind)
             self.num_replays += 1
-            return self._graphs.replay(self._padded)
+            return self._graphs.replay(self._padded, self._kind)
 
     @torch.inference_mode()
-    def _step(self, rows: int) -> Drawn:
+    def _step(self, rows: int, kind: DrawKind) -> Computed:
         """Queue a step of the inputs; afterwards they are those of the next."""
         token_ids, positions, slots, stride = self._inputs[:, :rows]
         logits = self._forward(token_ids, positions, slots, self.attention)
-        tokens, logprobs = self._draws.draw(logits)
-        token_ids.copy_(tokens)
+        drawn = self._draws.draw(logits, kind)
+        token_ids.copy_(drawn.tokens)
         positions.add_(stride)
         slots.add_(stride)
-        return Drawn(logits, tokens, logprobs)
+        return Computed(logits, drawn)
 
-    def _prepare_capture(self, rows: int) -> None:
+    def _prepare_capture(self, rows: int, kind: DrawKind) -> None:
         """Rows that harm nobody: all write to the scratch slot and see it alone."""
         forest = Forest.from_nodes([-1], [1], [self._scratch_slot], [0] * rows)
         self.attention.plan(forest)
         nothing = np.empty(0, dtype=np.int64)
         self._send(nothing, nothing, nothing)
-        self._draws.fill(DrawTable.of([]))
-
-    def _make_host_copy(self) -> _HostCopy:
-        on_gpu, rows = self._on_gpu, self.max_rows
-        return _HostCopy(
-            torch.zeros(rows, dtype=torch.long, pin_memory=on_gpu),
-            torch.zeros(rows, pin_memory=on_gpu),
-            torch.cuda.Event() if on_gpu else None,
-        )
+        self._draws.fill(DrawTable.of([]), kind)

@@ -34,8 +34,8 @@ class TokenEdits:
             repeated = _ids(history.prompt | generated.keys())
         counted = _ids(generated if subtracts else ())
         biased, banned = _ids(params.logit_bias or ()), _ids(row.banned)
-        # a mask works on a copy of the logits as edits do: an edit of nothing asks for one
-        copied = _ids(() if row.mask is None else (0,))
+        # masks and counts work on a copy of the logits as edits do: an edit of nothing asks for one
+        copied = _ids((0,) if _needs_copy(row) else ())
         token = np.unique(np.concatenate([repeated, counted, biased, banned, copied]))
         scale, minus, plus = np.ones(len(token), np.float32), *np.zeros((2, len(token)), np.float32)
         scale[np.searchsorted(token, repeated)] = params.repetition_penalty
@@ -50,11 +50,15 @@ class TokenEdits:
 
 
 def edit_bound(row: SampleRow) -> int:
-    """At most how many tokens a draw edits; 0 where it edits none and has no mask."""
-    bound = len(row.banned) + len(row.params.logit_bias or ()) + (row.mask is not None)
+    """At most how many tokens a draw edits; 0 where it edits none, has no mask and no history."""
+    bound = len(row.banned) + len(row.params.logit_bias or ()) + _needs_copy(row)
     if row.history is not None and row.params.penalises:
         bound += len(row.history.prompt) + len(row.history.generated)
     return bound
+
+
+def _needs_copy(row: SampleRow) -> bool:
+    return row.mask is not None or row.history is not None
 
 
 def _ids(tokens: Iterable[int]) -> np.ndarray:

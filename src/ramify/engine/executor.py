@@ -14,8 +14,8 @@ from ramify.core.errors import ConfigError, expected_got
 from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import MAX_LOOP_ROWS, DecodeLoop, Draws
 from ramify.engine.device_clock import DeviceClock
+from ramify.engine.draws import DrawTable
 from ramify.engine.kv_scales import FP8, kv_scales, to_fp8
-from ramify.engine.sample import DrawTable
 from ramify.engine.startup import Stopwatch
 from ramify.models import Decoder
 
@@ -161,7 +161,10 @@ class Executor:
             return self.forward(token_ids, positions, slots, self.attention, logit_rows)
 
     def draw(self, batch: StepBatch, draws: DrawTable) -> bool:
-        """Start a step with a draw from every row; False where the loop has no room for it."""
+        """Start a step with a draw from every row; False where the loop has no room for it.
+
+        The draws are of the plain kind.
+        """
         if self.loop is None or not self.loop.load(batch):
             return False
         self.loop.start(draws)
@@ -171,8 +174,8 @@ class Executor:
     def collect(self) -> tuple[list[int], list[float]]:
         """Tokens and log-probabilities of the rows, once the step that `draw` started is over."""
         assert self.loop is not None
-        tokens, logprobs = self.loop.collect()
-        return tokens.tolist(), logprobs.tolist()
+        drawn = self.loop.collect()
+        return drawn.tokens.tolist(), drawn.logprobs.tolist()
 
     def show_hidden(self, num_rows: int) -> None:
         """Say where a step that ran no Python has left its hidden states."""

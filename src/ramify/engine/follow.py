@@ -23,8 +23,8 @@ from ramify.core.config import EngineConfig
 from ramify.core.env import keep_nccl_errors_ours
 from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import MOST_IN_FLIGHT
+from ramify.engine.draws import DrawKind, DrawTable
 from ramify.engine.executor import Executor
-from ramify.engine.sample import DrawTable
 from ramify.models import Shard
 
 FAILED = "failed"
@@ -110,11 +110,11 @@ class Follower:
         self._collect(0)
         self._executor.run(batch)
 
-    def load(self, batch: StepBatch) -> None:
+    def load(self, batch: StepBatch, kind: DrawKind) -> None:
         """See DecodeLoop.load."""
         self._collect(0)
         assert self._executor.loop is not None, "the first rank has a loop"
-        self._executor.loop.load(batch)
+        self._executor.loop.load(batch, kind)
         self._batch = batch
 
     def start(self, draws: DrawTable) -> None:

@@ -22,9 +22,9 @@ from ramify.attention import TreeAttention
 from ramify.core.forest import Forest
 from ramify.engine.batch import StepBatch
 from ramify.engine.decode_loop import DecodeLoop
+from ramify.engine.draws import PLAIN, DrawKind, DrawnRows, DrawTable
 from ramify.engine.executor import Executor
 from ramify.engine.follow import HOST
-from ramify.engine.sample import DrawTable
 from ramify.engine.workers import Workers
 from ramify.models import Decoder
 
@@ -38,10 +38,10 @@ class ParallelLoop:
         self._loop = loop
         self._workers = workers
 
-    def load(self, batch: StepBatch) -> bool:
+    def load(self, batch: StepBatch, kind: DrawKind = PLAIN) -> bool:
         """See DecodeLoop.load; all ranks find the same."""
-        with self._workers.step("load", batch):
-            return self._loop.load(batch)
+        with self._workers.step("load", batch, kind):
+            return self._loop.load(batch, kind)
 
     def start(self, draws: DrawTable) -> None:
         """See DecodeLoop.start."""
@@ -63,7 +63,7 @@ class ParallelLoop:
         """Seconds that `collect` has waited here so far."""
         return self._loop.wait_s
 
-    def collect(self) -> tuple[np.ndarray, np.ndarray]:
+    def collect(self) -> DrawnRows[np.ndarray]:
         """See DecodeLoop.collect; the workers have drawn the same."""
         with self._workers.step():
             return self._loop.collect()
@@ -103,8 +103,8 @@ class ParallelExecutor:
     def collect(self) -> tuple[list[int], list[float]]:
         """See Executor.collect."""
         assert self.loop is not None
-        tokens, logprobs = self.loop.collect()
-        return tokens.tolist(), logprobs.tolist()
+        drawn = self.loop.collect()
+        return drawn.tokens.tolist(), drawn.logprobs.tolist()
 
     def keep_hidden(self) -> None:
         """See Executor; every rank has whole hidden states, and the first one's are read."""

@@ -13,12 +13,12 @@ from ramify.core.config import EngineConfig
 from ramify.core.errors import ConfigError, expected_got
 from ramify.engine.codec import Codec
 from ramify.engine.decode_loop import MAX_LOOP_ROWS
+from ramify.engine.draws import HostDraws
 from ramify.engine.engine import Engine
 from ramify.engine.executor import Executor
 from ramify.engine.memory import GIB, Beside, MemoryBudget, kv_bytes_per_token, measure
 from ramify.engine.parallel import AnyExecutor
 from ramify.engine.rules import Limits
-from ramify.engine.sample import HostDraws
 from ramify.models import (
     Decoder,
     Shard,

@@ -10,11 +10,22 @@ from torch import Tensor
 
 from ramify.core.outputs import FinishReason, TokenLogprob
 from ramify.engine.beams import rank
+from ramify.engine.drawn_steps import DrawnRun
+from ramify.engine.draws import DrawTable, may_run_ahead
 from ramify.engine.live import LiveTrees
-from ramify.engine.request import Beams, Fan, Force, Grow, Reveal, Task, cursor_of
+from ramify.engine.request import (
+    Beams,
+    Fan,
+    Force,
+    Grow,
+    Reveal,
+    Task,
+    cursor_of,
+    num_generated,
+)
 from ramify.engine.reward.own import OwnHead
 from ramify.engine.reward.valuer import answer
-from ramify.engine.sample import DrawTable, SampleRow, token_logprobs, top_logprobs
+from ramify.engine.sample import SampleRow, token_logprobs, top_logprobs
 from ramify.engine.speculation.branch import Guess
 from ramify.engine.speculation.verify import accept, drafted, draws_of, guess_of
 from ramify.engine.structured.draw import draw, end_stuck
@@ -81,19 +92,20 @@ class Recorder:
 
     # ── several steps at once ────────────────────────────────────────────────────────────────────
     def steady_draws(self, ready: Sequence[tuple[Task, Wanted, bool]]) -> list[SampleRow] | None:
-        """The draws of a step, row by row, if those of the steps after it are the same.
+        """The draws of a step, row by row, if those of the steps after it follow from them.
 
-        That is where every task grows a branch by rules that do not change from token to token.
+        That is where every task grows a branch, and by no grammar: what one lets pass is known
+        only when the host has seen the token before. See `may_run_ahead` too.
         """
         draws = []
         for task, wanted, is_complete in ready:
-            if not (isinstance(task, Grow) and is_complete and _is_plain(task)):
+            if not (isinstance(task, Grow) and is_complete and task.grammar is None):
                 return None
             if task.tokens_to_draft == 0:
                 return None
             draws += self._draws(task, wanted)
         is_identity = [draw.row for draw in draws] == list(range(len(draws)))
-        return draws if is_identity else None
+        return draws if is_identity and may_run_ahead(draws) else None
 
     def loop_draws(
         self, ready: Sequence[tuple[Task, Wanted, bool]], num_rows: int
@@ -140,12 +152,17 @@ class Recorder:
 
         accept(self._live, task, [tokens[row] for row in rows], record)
 
-    def record_run(self, task: Grow, tokens: Sequence[int], logprobs: Sequence[float]) -> None:
+    def record_run(self, task: Grow, run: DrawnRun) -> None:
         """Write down the tokens of several steps, of which only the last may end the branch.
 
         They are on the task's path already.
         """
         node, tree, usage = task.request.tree[task.node], task.request.tree, task.request.usage
+        tokens, logprobs = run.tokens, run.logprobs
+        if run.reported:
+            node.logprobs = [*(node.logprobs or ()), *run.reported]
+        if task.history is not None:
+            task.history.generated.update(tokens)
         before = len(tokens) - 1
         if before:
             node.token_ids += tokens[:-1]
@@ -369,7 +386,7 @@ def _is_plain(task: Grow) -> bool:
     """Whether a token is drawn from the logits by numbers alone, and nothing else is reported."""
     params = task.params
     follows_rules = task.history is not None or task.grammar is not None or params.logit_bias
-    is_young = len(task.request.tree[task.node].token_ids) < params.min_tokens
+    is_young = num_generated(task) < params.min_tokens
     return not follows_rules and not is_young and params.logprobs is None
 
 

@@ -73,8 +73,7 @@ class Grow(Task):
         """Tokens that come before the next draft; None: the branch is not to be drafted for."""
         if self.drafting is None:
             return None
-        generated = len(self.request.tree[self.node].token_ids)
-        return max(self.drafting.gain.resume_at - generated, 0)
+        return max(self.drafting.gain.resume_at - num_generated(self), 0)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -186,6 +185,7 @@ class Request:
     admitted_s: float | None = None
     finish: Finish | None = None
     error: Exception | None = None
+    known_prompt_set: frozenset[int] | None = None
 
     @property
     def is_done(self) -> bool:
@@ -196,6 +196,13 @@ class Request:
     def prompt_ids(self) -> list[int]:
         """The prompt's tokens."""
         return self.tree[self.tree.root].token_ids
+
+    @property
+    def prompt_set(self) -> frozenset[int]:
+        """The prompt's tokens, each once; one object for all branches."""
+        if self.known_prompt_set is None:
+            self.known_prompt_set = frozenset(self.prompt_ids)
+        return self.known_prompt_set
 
     def next_fork(self, node: int) -> int:
         """Index of the next branch grown from `node`; indices are never used twice."""
@@ -208,3 +215,8 @@ def cursor_of(task: Task) -> Cursor:
     """The path of a task that was opened."""
     assert task.cursor is not None, "a task of a step has an open path"
     return task.cursor
+
+
+def num_generated(task: Grow) -> int:
+    """Tokens that a branch has got so far."""
+    return len(task.request.tree[task.node].token_ids)

@@ -47,7 +47,7 @@ class Rules:
         """What penalties need to know of the path to `node`; None when nothing is penalised."""
         if not params.penalises:
             return None
-        history = History(prompt=frozenset(request.prompt_ids))
+        history = History(prompt=request.prompt_set)
         history.generated.update(request.tree.completion_ids(node))
         return history
 

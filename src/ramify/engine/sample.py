@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -45,47 +45,6 @@ class SampleRow:
     history: History | None = None  # given when the parameters penalise
     grammar: GrammarState | None = None  # given when the output is structured
     mask: np.ndarray | None = None  # [W] int32, see structured/masks.py: tokens that may come
-
-
-@dataclass(frozen=True, slots=True)
-class DrawTable:
-    """n tokens to draw from n rows of logits; many may be drawn by the rules of one branch.
-
-    rule [n] int64, place in `rules`, whose own rows and positions do not count; position [n] int64,
-    absolute, of the token to draw. Draw i is made from row i.
-    """
-
-    rules: Sequence[SampleRow]
-    rule: np.ndarray
-    position: np.ndarray
-
-    @classmethod
-    def of(cls, rows: Sequence[SampleRow]) -> DrawTable:
-        """Draws that each have rules of their own."""
-        return cls(rows, np.arange(len(rows)), np.array([row.position for row in rows], np.int64))
-
-    def rows(self) -> list[SampleRow]:
-        """Draw by draw."""
-        places = enumerate(zip(self.rule.tolist(), self.position.tolist(), strict=True))
-        return [replace(self.rules[rule], row=row, position=at) for row, (rule, at) in places]
-
-
-class HostDraws:
-    """The draws of decode steps that follow one another, on the CPU; see decode_loop.Draws."""
-
-    def __init__(self) -> None:
-        self._rows: list[SampleRow] = []
-
-    def fill(self, draws: DrawTable) -> None:
-        """Take over how the next step draws."""
-        self._rows = draws.rows()
-
-    def draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """A token [rows] int64 and its log-probability [rows] float32 for every row."""
-        drawn = sample(logits, self._rows)
-        self._rows = [replace(row, position=row.position + 1) for row in self._rows]
-        tokens = torch.tensor([token.token_id for token in drawn])
-        return tokens, torch.tensor([token.logprob for token in drawn])
 
 
 def sample(logits: Tensor, rows: Sequence[SampleRow]) -> list[TokenLogprob]:

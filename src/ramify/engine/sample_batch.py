@@ -16,9 +16,10 @@ from torch import Tensor
 
 from ramify.core.errors import InputError, expected_got
 from ramify.core.seeds import mix64
+from ramify.engine.draws import MOST_TOP, DrawTable
 from ramify.engine.edits import TokenEdits, edit_bound
 from ramify.engine.packed import Packed
-from ramify.engine.sample import COLDEST, DrawTable, SampleRow
+from ramify.engine.sample import COLDEST, SampleRow
 
 NO_ROW = -1  # row of a draw that is none
 
@@ -28,9 +29,10 @@ class SampleBatch:
 
     row [N] int32, -1 where there is no draw; stream [N] int64, mix64 of the branch's seed;
     position [N] int64, absolute, of the token to draw; temperature [N] float32, 0 is greedy;
-    top_k [N] int32, 0 is off; top_p, min_p [N] float32. Edits of single tokens (`TokenEdits`) are
-    a CSR: edit_indptr [N + 1] int32, edit_token [E] int32, edit_scale, edit_minus, edit_plus [E]
-    float32. Masks of tokens (structured/masks.py): mask_row [N] int32, -1 where there is none;
+    top_k [N] int32, 0 is off; top_p, min_p [N] float32; top [N] int32, the alternatives that a
+    report tells, 0 where they are none or too many for it. Edits of single tokens (`TokenEdits`)
+    are a CSR: edit_indptr [N + 1] int32, edit_token [E] int32, edit_scale, edit_minus, edit_plus
+    [E] float32. Masks of tokens (structured/masks.py): mask_row [N] int32, -1 where there is none;
     mask [M * W] int32, W = ceil(vocab / 32), one for all draws that share it.
     """
 
@@ -46,7 +48,7 @@ class SampleBatch:
         self.capacity, self.edit_capacity = capacity, edit_capacity
         self.mask_capacity, self.mask_words = mask_capacity, mask_words
         edits, on_gpu = max(edit_capacity, 1), device.type == "cuda"
-        integers = {"row": capacity, "top_k": capacity, "mask_row": capacity}
+        integers = dict.fromkeys(("row", "top_k", "mask_row", "top"), capacity)
         integers |= {"edit_indptr": capacity + 1, "edit_token": edits}
         integers["mask"] = max(mask_capacity * mask_words, 1)
         floats = dict.fromkeys(("temperature", "top_p", "min_p"), capacity)
@@ -156,6 +158,8 @@ def _write_draws(host: dict[str, np.ndarray], row: np.ndarray, draws: DrawTable)
     host["row"][count:] = NO_ROW
     host["position"][:count] = draws.position
     host["stream"][:count] = stream[draws.rule]
+    top = [n if (n := r.params.logprobs or 0) <= MOST_TOP else 0 for r in rules]
+    host["top"][:count] = np.array(top, np.int32)[draws.rule]
     for name, (values, off) in columns.items():
         host[name][:count] = np.where(warm, values, off)[draws.rule]
 

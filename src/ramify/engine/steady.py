@@ -4,7 +4,10 @@ While nothing but decoding goes on, a step's inputs are what the step before lef
 the host has no part in them. It launches step t + 1 while step t runs and reads the tokens of t
 then, one step late. A branch that stopped in t has computed a token too many in t + 1, which nobody
 ever hears of. Tokens are written into the trees when somebody will look: when a branch ends, all of
-its request's, and at the end everybody's.
+its request's, and at the end everybody's. Penalties count tokens where they are drawn, and what is
+told of a token beside its log-probability comes with it. Bans of stops hold for a whole run, which
+ends where the first would be lifted. Grammars need the host between two tokens: steps that follow
+one are waited for.
 
 Source: asynchronous scheduling as in NanoFlow (Zhu et al. 2024) and vLLM.
 """
@@ -18,11 +21,13 @@ import numpy as np
 from ramify.engine.batch import StepBatch
 from ramify.engine.charge import BranchCharges
 from ramify.engine.decode_loop import MOST_IN_FLIGHT
+from ramify.engine.drawn_steps import DrawnSteps
+from ramify.engine.draws import DrawTable
 from ramify.engine.live import LiveTrees
 from ramify.engine.parallel import AnyExecutor, AnyLoop
 from ramify.engine.record import Recorder, Wanted
-from ramify.engine.request import Grow, Request, Task, cursor_of
-from ramify.engine.sample import DrawTable, SampleRow
+from ramify.engine.request import Grow, Request, Task, cursor_of, num_generated
+from ramify.engine.sample import SampleRow
 
 LEAST_STEPS = 4
 """Steps that must be possible: starting costs about as much as one."""
@@ -93,23 +98,26 @@ class SteadyDecode:
         self._loop = loop
         self._batch = batch
         self._tasks = tasks
-        self._draws = draws
+        self._draws = DrawTable.of(draws)
         self._charges = charges
         self._cursors = [cursor_of(task) for task in tasks]
         # [rows] tokens of the path when the batch was assembled, the first step's own included
         self._begin = [cursor.length for cursor in self._cursors]
         self._limits = np.array([live.most_tokens(task) for task in tasks])
         self._stops = _stop_table([live.rules.stop_ids(task.params) for task in tasks])
-        # the step after the last is the first that drafts again
+        # the step after the last is the first that drafts again, or that may draw a stop
         until_draft = [n - 1 for task in tasks if (n := task.tokens_to_draft) is not None]
+        until_old = [
+            task.params.min_tokens - num_generated(task) - 1
+            for task, draw in zip(tasks, draws, strict=True)
+            if draw.banned
+        ]
         room = (live.cache.room_ahead(cursor) for cursor in self._cursors)
-        self._room = min([*room, *until_draft])
+        self._room = min([*room, *until_draft, *until_old])
         self._alive = np.ones(len(tasks), dtype=bool)
         self._watched = np.array([bool(task.params.stop_strings) for task in tasks])
-        # of each step that was read
-        self._tokens = np.empty((max(self.most_steps, 0), len(tasks)), dtype=np.int64)
-        self._logprobs = np.empty(self._tokens.shape, dtype=np.float32)
-        self._num_read = 0
+        num_top = [task.params.logprobs for task in tasks]
+        self._drawn = DrawnSteps(max(self.most_steps, 0), num_top)  # of each step that was read
         self._written = [0] * len(tasks)  # tokens that are in the books
         self._num_launched = 0
 
@@ -134,9 +142,9 @@ class SteadyDecode:
     # ── one step ─────────────────────────────────────────────────────────────────────────────────
     def start(self) -> bool:
         """Launch the first step; False where the loop has no room for it."""
-        if not self._loop.load(self._batch):
+        if not self._loop.load(self._batch, self._draws.kind):
             return False
-        self._loop.start(DrawTable.of(self._draws))
+        self._loop.start(self._draws)
         self._num_launched = 1
         return True
 
@@ -168,10 +176,10 @@ class SteadyDecode:
 
     def _collect(self, *, is_watched: bool) -> set[Request]:
         """Read a step's tokens; write down those of requests in which a branch ended."""
-        tokens, logprobs = self._loop.collect()
-        self._tokens[self._num_read], self._logprobs[self._num_read] = tokens, logprobs
-        self._num_read += 1
-        ends = (tokens[:, None] == self._stops).any(axis=1) | (self._num_read >= self._limits)
+        drawn = self._loop.collect()
+        self._drawn.add(drawn)
+        is_last = self._drawn.num_steps >= self._limits
+        ends = (drawn.tokens[:, None] == self._stops).any(axis=1) | is_last
         due = self._alive & (ends | self._watched | is_watched)
         if not due.any():
             return set()
@@ -191,16 +199,17 @@ class SteadyDecode:
     # ── the books ────────────────────────────────────────────────────────────────────────────────
     def _write(self, rows: Iterable[int]) -> None:
         """Write rows' tokens into cache and trees; a row that ends with them is alive no more."""
-        end = self._num_read
+        end = self._drawn.num_steps
         for row in rows:
             begin = self._written[row]
             if begin == end:
                 continue
-            task, tokens = self._tasks[row], self._tokens[begin:end, row].tolist()
-            self._note_slots(row, tokens, end)
+            task = self._tasks[row]
+            run = self._drawn.run(row, begin)
+            self._note_slots(row, run.tokens, end)
             self._charges.charge(task.request, row, begin, end)
             self._written[row] = end
-            self._recorder.record_run(task, tokens, self._logprobs[begin:end, row].tolist())
+            self._recorder.record_run(task, run)
             self._alive[row] = task.id in self._live.tasks
 
     def _note_slots(self, row: int, tokens: list[int], end: int) -> None:

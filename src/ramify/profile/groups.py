@@ -15,14 +15,15 @@ PATTERNS = (
     ("attention", r"attend|attention|partial_kernel|flash|fmha"),
     ("rope and store", r"rope|index_copy"),
     ("gated", r"gated|silu"),
-    ("sampling", r"^(draw|fold|rank|filter|edit|copy)_kernel$|sample|topk|sort|softmax|argmax"),
+    ("sampling", r"^(draw|fold|rank|filter|edit|copy|mask|penalise|count|(part|fold)_top)_kernel$"),
+    ("sampling", r"sample|topk|sort|softmax|argmax"),
     (PRODUCTS, r"gemm|gemv|nvjet|cutlass|xmma|splitk|matmul|addmm|::mm$|::linear$|product"),
     ("copies", r"memcpy|memset|copy|fill"),
 )
 OTHER = "other"
 ORDER = (
-    *LAYER_PRODUCTS, HEAD_PRODUCT, PRODUCTS, *(name for name, _ in PATTERNS if name != PRODUCTS),
-    OTHER,
+    *LAYER_PRODUCTS, HEAD_PRODUCT, PRODUCTS,
+    *dict.fromkeys(name for name, _ in PATTERNS if name != PRODUCTS), OTHER,
 )  # fmt: skip
 """All groups, as tables list them."""
 

@@ -112,7 +112,7 @@ def fold_kernel(
     logits_ptr, logits_stride,              # [rows, V], any float dtype
     row_ptr,                                # [N] int32
     best_ptr, token_ptr, max_ptr, sum_ptr,  # [N, parts] fp32, int32, fp32, fp32
-    tokens_ptr, logprobs_ptr,               # [N] int64, fp32: results
+    tokens_ptr, logprobs_ptr, norm_ptr,     # [N] int64, fp32, fp32: results
     parts,
     PARTS: tl.constexpr,                    # parts, rounded up to a power of two
 ):  # fmt: skip
@@ -136,6 +136,7 @@ def fold_kernel(
         chosen = tl.load(logits_ptr + row * logits_stride + token).to(tl.float32)
         tl.store(tokens_ptr + draw, token)
         tl.store(logprobs_ptr + draw, chosen - norm)
+        tl.store(norm_ptr + draw, norm)
 
 
 @triton.jit

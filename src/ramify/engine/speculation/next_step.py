@@ -15,7 +15,8 @@ import numpy.typing as npt
 from ramify.cache import Cursor, build_forest, next_in_line, slots_ahead
 from ramify.core.forest import Forest
 from ramify.engine.batch import StepBatch
-from ramify.engine.sample import DrawTable, SampleRow
+from ramify.engine.draws import DrawTable
+from ramify.engine.sample import SampleRow
 from ramify.engine.speculation.draft import DraftTree
 from ramify.engine.speculation.graft import grown
 from ramify.engine.speculation.joint import JointShape, joint_of

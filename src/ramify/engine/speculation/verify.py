@@ -27,9 +27,10 @@ import numpy.typing as npt
 
 from ramify.cache import TokenTree
 from ramify.engine.batch import BatchBuilder
+from ramify.engine.draws import DrawTable
 from ramify.engine.live import LiveTrees
 from ramify.engine.request import Grow, cursor_of
-from ramify.engine.sample import DrawTable, History, SampleRow
+from ramify.engine.sample import History, SampleRow
 from ramify.engine.speculation.branch import Guess
 from ramify.engine.speculation.draft import DraftTree
 from ramify.engine.speculation.shape import ROOT
