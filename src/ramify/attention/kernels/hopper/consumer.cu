@@ -26,9 +26,10 @@ struct Consumer : Rows {
     if (lane == 0) arrive(bars.free_q());
   }
 
-  // descriptors of one tile differ by constants in units of 16 bytes, in their low words
+  // Descriptors of one tile differ by constants in units of 16 bytes, in their low words. They have
+  // to be in uniform registers, which the compiler adds in if it knows that all lanes agree
   __device__ __forceinline__ void score(float (&s)[32], int stage) {
-    const u32 k = low_word(base + OFF_K + stage * TILE_BYTES, 16);
+    const u32 k = low_word(base + OFF_K + __shfl_sync(~0u, stage, 0) * TILE_BYTES, 16);
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 16; ++i)
       wgmma_s(s, qf[i], with_low_word(k + (i / 4 * (BLOCK * 128) + i % 4 * 32) / 16), i > 0);
@@ -36,7 +37,7 @@ struct Consumer : Rows {
   }
 
   __device__ __forceinline__ void weigh(u32 (&w)[16], int stage) {
-    const u32 v = low_word(base + OFF_V + stage * TILE_BYTES, BLOCK * 128);
+    const u32 v = low_word(base + OFF_V + __shfl_sync(~0u, stage, 0) * TILE_BYTES, BLOCK * 128);
 #pragma unroll
     for (int i = 0; i < BLOCK / 16; ++i) wgmma_o(o, &w[4 * i], with_low_word(v + i * (2048 / 16)));
     wgmma_commit();
