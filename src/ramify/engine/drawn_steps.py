@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,15 +40,16 @@ class DrawnSteps:
         self._tokens[at], self._logprobs[at] = drawn.tokens, drawn.logprobs
         if drawn.report is not None:
             self._report(drawn, drawn.report)
-        self.num_steps += 1
+        self.num_steps = at + 1
 
-    def run(self, row: int, begin: int) -> DrawnRun:
-        """What a row has drawn from step `begin` on."""
-        span = slice(begin, self.num_steps)
-        reported = self._reported.get(row, [])[begin:]
-        return DrawnRun(
-            self._tokens[span, row].tolist(), self._logprobs[span, row].tolist(), reported
+    def runs(self, rows: Sequence[int], begin: int) -> Iterator[DrawnRun]:
+        """What each of these rows has drawn from step `begin` on."""
+        end = self.num_steps
+        tokens, logprobs = (
+            array[begin:end][:, rows].T.tolist() for array in (self._tokens, self._logprobs)
         )
+        reported = (self._reported.get(row, [])[begin:] for row in rows)
+        return map(DrawnRun, tokens, logprobs, reported)
 
     def _report(self, drawn: DrawnRows[np.ndarray], report: Report[np.ndarray]) -> None:
         """Make a step's objects now, while the device is busy with the next: they take long."""
