@@ -157,17 +157,19 @@ class Recorder:
 
         They are on the task's path already.
         """
-        node, tree, usage = task.request.tree[task.node], task.request.tree, task.request.usage
-        tokens, logprobs = run.tokens, run.logprobs
+        tree, usage = task.request.tree, task.request.usage
+        node, tokens, logprobs = tree[task.node], run.tokens, run.logprobs
         if run.reported:
             node.logprobs = [*(node.logprobs or ()), *run.reported]
         if task.history is not None:
             task.history.generated.update(tokens)
-        before = len(tokens) - 1
+        before, total = len(tokens) - 1, node.cumulative_logprob
         if before:
             node.token_ids += tokens[:-1]
+            # one by one: `sum` of newer Pythons rounds otherwise
             for logprob in logprobs[:-1]:
-                node.cumulative_logprob += logprob
+                total += logprob
+            node.cumulative_logprob = total
             node.token_logprobs += logprobs[:-1]
             node.text += task.stream.extend(tokens[:-1])
             tree.generated_tokens += before

@@ -34,8 +34,8 @@ LEAST_STEPS = 4
 """Steps that must be possible: starting costs about as much as one."""
 
 
-LEAST_ROOM, MOST_ROOM = 64, 1024
-"""Slots a branch gets ahead."""
+LEAST_ROOM, MOST_ROOM = 256, 1024
+"""Slots a branch gets ahead: the device rests while a new run is made ready."""
 
 NO_TOKEN = -1
 
@@ -188,13 +188,12 @@ class SteadyDecode:
         """Read a step's tokens; write down those of requests in which a branch ended."""
         drawn = self._loop.collect()
         self._drawn.add(drawn)
-        is_stop = drawn.tokens[:, None] == self._stops
         is_looked_at = is_watched or self._is_text_read
         is_limit = self._drawn.num_steps >= self._next_limit
-        # nearly always
-        if not (is_looked_at or is_limit or np.count_nonzero(is_stop)):
+        if not (is_looked_at or is_limit or self._may_stop(drawn.tokens)):  # nearly always
             return set()
-        ends = is_stop.any(axis=1) | (self._drawn.num_steps >= self._limits)
+        is_stop = (drawn.tokens[:, None] == self._stops).any(axis=1)
+        ends = is_stop | (self._drawn.num_steps >= self._limits)
         due = self._alive & (ends | self._watched | is_watched)
         if not due.any():
             return set()
@@ -206,6 +205,11 @@ class SteadyDecode:
             self._write([row for row in alive if self._tasks[row].request in ended])
             self._look_ahead()
         return ended
+
+    def _may_stop(self, tokens: np.ndarray) -> bool:
+        """Whether one of a step's tokens [rows] ends its row."""
+        stops = self._stops
+        return stops.size > 0 and np.count_nonzero(tokens[:, None] == stops) > 0
 
     def _drop_forgotten(self) -> None:
         """Branches that were pruned or whose request ended have no books any more."""
