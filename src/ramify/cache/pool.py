@@ -292,7 +292,7 @@ class NodePool:
         return num_slots
 
     def _grow_in_line(self, node: Node, need: int) -> bool:
-        """Grow by reserved slots in line with those before, as decoding does; some stay reserved."""
+        """Grow by reserved slots in line with those before, as decoding does; not by the last."""
         if not node.reserved:
             return False
         begin, end = node.reserved[0]

@@ -107,8 +107,7 @@ class DecodeLoop:
         self._results = [HostCopy(max_rows, on_gpu=self._on_gpu) for _ in range(MOST_IN_FLIGHT)]
         self._in_flight: deque[HostCopy] = deque()
         self._graphs = StepGraphs(self._step, self._prepare_capture) if use_graphs else None
-        self._num_rows = self._num_padded = 0
-        self._kind = PLAIN
+        self._num_rows, self._num_padded, self._kind = 0, 0, PLAIN
         self._num_sent = -1  # rows of the inputs on the host
         self._turn = 0
         self.wait_s = 0.0
@@ -133,14 +132,14 @@ class DecodeLoop:
         rows = len(batch.token_ids)
         if rows > self.max_rows:
             return False
+        padded = rows if self._graphs is None else padded_rows(rows)
         if self._graphs is not None:
-            self._num_padded = padded_rows(rows)
-            self._graphs.capture(self._num_padded, kind)
+            self._graphs.capture(padded, kind)
         try:
             self.attention.plan(batch.forest, may_mend=batch.follows)
         except InputError:  # a reserved operator has no room for this forest
             return False
-        self._num_rows, self._kind = rows, kind
+        self._num_rows, self._num_padded, self._kind = rows, padded, kind
         self._send(batch.token_ids, batch.positions, batch.slots)
         return True
 
@@ -218,13 +217,13 @@ class DecodeLoop:
 
     def _run(self) -> Computed:
         if self.clock is None:
-            return self._queue()
+            return self._queue_step()
         with self.clock:
-            return self._queue()
+            return self._queue_step()
 
-    def _queue(self) -> Computed:
+    def _queue_step(self) -> Computed:
         if self._graphs is None:
-            return self._step(self._num_rows, self._kind)
+            return self._step(self._num_padded, self._kind)
         self.num_replays += 1
         return self._graphs.replay(self._num_padded, self._kind)
 

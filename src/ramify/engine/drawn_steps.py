@@ -42,14 +42,15 @@ class DrawnSteps:
             self._report(drawn, drawn.report)
         self.num_steps = at + 1
 
-    def runs(self, rows: Sequence[int], begin: int) -> Iterator[DrawnRun]:
-        """What each of these rows has drawn from step `begin` on."""
-        end = self.num_steps
+    def runs(self, rows: Sequence[int], begins: Sequence[int]) -> Iterator[DrawnRun]:
+        """What each of these rows has drawn from step `begins[i]` on: nearly always the same."""
+        first, end = min(begins, default=0), self.num_steps
         tokens, logprobs = (
-            array[begin:end][:, rows].T.tolist() for array in (self._tokens, self._logprobs)
+            array[first:end][:, rows].T.tolist() for array in (self._tokens, self._logprobs)
         )
-        reported = (self._reported.get(row, [])[begin:] for row in rows)
-        return map(DrawnRun, tokens, logprobs, reported)
+        for at, (row, begin) in enumerate(zip(rows, begins, strict=True)):
+            own, reported = slice(begin - first, None), self._reported.get(row, [])[begin:]
+            yield DrawnRun(tokens[at][own], logprobs[at][own], reported)
 
     def _report(self, drawn: DrawnRows[np.ndarray], report: Report[np.ndarray]) -> None:
         """Make a step's objects now, while the device is busy with the next: they take long."""

@@ -163,11 +163,11 @@ class Recorder:
             node.logprobs = [*(node.logprobs or ()), *run.reported]
         if task.history is not None:
             task.history.generated.update(tokens)
-        before, total = len(tokens) - 1, node.cumulative_logprob
+        before = len(tokens) - 1
         if before:
             node.token_ids += tokens[:-1]
-            # one by one: `sum` of newer Pythons rounds otherwise
-            for logprob in logprobs[:-1]:
+            total = node.cumulative_logprob
+            for logprob in logprobs[:-1]:  # `sum` of newer Pythons rounds otherwise
                 total += logprob
             node.cumulative_logprob = total
             node.token_logprobs += logprobs[:-1]

@@ -14,7 +14,7 @@ Source: asynchronous scheduling as in NanoFlow (Zhu et al. 2024) and vLLM.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ramify.core.forest import Forest
 from ramify.engine.batch import StepBatch
 from ramify.engine.charge import BranchCharges
 from ramify.engine.decode_loop import MOST_IN_FLIGHT
-from ramify.engine.drawn_steps import DrawnRun, DrawnSteps
+from ramify.engine.drawn_steps import DrawnSteps
 from ramify.engine.draws import DrawTable
 from ramify.engine.live import LiveTrees
 from ramify.engine.parallel import AnyExecutor, AnyLoop
@@ -32,7 +32,6 @@ from ramify.engine.sample import SampleRow
 
 LEAST_STEPS = 4
 """Steps that must be possible: starting costs about as much as one."""
-
 
 LEAST_ROOM, MOST_ROOM = 256, 1024
 """Slots a branch gets ahead: the device rests while a new run is made ready."""
@@ -209,7 +208,7 @@ class SteadyDecode:
     def _may_stop(self, tokens: np.ndarray) -> bool:
         """Whether one of a step's tokens [rows] ends its row."""
         stops = self._stops
-        return stops.size > 0 and np.count_nonzero(tokens[:, None] == stops) > 0
+        return bool(stops.size and np.count_nonzero(tokens[:, None] == stops))
 
     def _drop_forgotten(self) -> None:
         """Branches that were pruned or whose request ended have no books any more."""
@@ -222,21 +221,15 @@ class SteadyDecode:
         """Write rows' tokens into cache and trees; a row that ends with them is alive no more."""
         end = self._drawn.num_steps
         behind = [row for row in rows if self._written[row] < end]
-        for row, run in zip(behind, self._runs(behind), strict=True):
-            task, begin = self._tasks[row], self._written[row]
+        begins = [self._written[row] for row in behind]
+        runs = self._drawn.runs(behind, begins)
+        for row, begin, run in zip(behind, begins, runs, strict=True):
+            task = self._tasks[row]
             self._note_slots(row, run.tokens, end)
             self._charges.charge(task.request, row, begin, end)
             self._written[row] = end
             self._recorder.record_run(task, run)
             self._alive[row] = task.id in self._live.tasks
-
-    def _runs(self, rows: Sequence[int]) -> Iterable[DrawnRun]:
-        """What rows have drawn since they were written; nearly always since the same step."""
-        rows_of: dict[int, list[int]] = {}
-        for row in rows:
-            rows_of.setdefault(self._written[row], []).append(row)
-        found = {begin: self._drawn.runs(rows, begin) for begin, rows in rows_of.items()}
-        return (next(found[self._written[row]]) for row in rows)
 
     def _note_slots(self, row: int, tokens: list[int], end: int) -> None:
         """Append the tokens; all but the last of them have their K and V in the room ahead."""
