@@ -141,9 +141,11 @@ class SteadyDecode:
 
     @property
     def is_current(self) -> bool:
-        """Whether these branches are still all there is to do."""
+        """Whether these branches are still all there is to do, and most of what is computed."""
         alive = [task.id for task, lives in zip(self._tasks, self._alive, strict=True) if lives]
-        return bool(alive) and self._live.tasks.keys() == set(alive)
+        if not alive or 2 * len(alive) < len(self._tasks):  # rows that ended cost what others do
+            return False
+        return self._live.tasks.keys() == set(alive)
 
     # ── one step ─────────────────────────────────────────────────────────────────────────────────
     def start(self) -> bool:
