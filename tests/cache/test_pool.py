@@ -197,6 +197,30 @@ def test_branches_that_run_out_of_room_together_get_equal_lines(make_tree):
     assert tree.room_ahead(branches[0]) == 0, "a node with a child does not grow in place"
 
 
+@pytest.mark.parametrize("counts", [[7, 1, 30, 2], [39, 1], [40], [1, 38, 1]])
+def test_tokens_take_their_room_at_once_as_they_do_one_by_one(make_tree, counts):
+    """Up to the last slot of it, with a neighbour behind."""
+    trees = [make_tree(400, reserve=4) for _ in range(2)]
+    paths = [(tree.open([1]), tree.open([2])) for tree in trees]
+    for tree, pair in zip(trees, paths, strict=True):
+        for path in pair:
+            tree.reserve_slots(path.node, 1)
+            tree.make_room_ahead(path, 40)
+    (whole, _), (single, _) = paths
+    for count in counts:
+        trees[0].append(whole, range(count))
+        trees[0].reserve_slots(whole.node, whole.length)
+        for token in range(count):
+            trees[1].append(single, [token])
+            trees[1].reserve_slots(single.node, single.length)
+        assert whole.node.extents == single.node.extents
+        assert whole.node.reserved == single.node.reserved
+        assert trees[0].num_reserved == trees[1].num_reserved
+        for tree in trees:
+            tree.check_integrity()
+    assert not whole.node.reserved and len(whole.node.extents) == 1
+
+
 def test_lines_are_equal_and_claimed_until_they_are_laid_or_returned(make_tree):
     tree = make_tree(100, reserve=8)
     root = tree.opened([1, 2, 3])

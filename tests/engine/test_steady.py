@@ -176,3 +176,19 @@ def test_bans_end_where_they_should(llms: tuple[LLM, LLM]) -> None:
     (output,) = llms[1].generate([[1, 2]], params)
     lengths = [len(branch.token_ids) for branch in output.outputs]
     assert len(lengths) == count and min(lengths) >= 10 and max(lengths) < 40
+
+
+def test_rows_that_ended_are_left_out_before_they_are_most(tiny: Tiny, runs: list[int]) -> None:
+    """Of nine branches five end at once, then one of four, which is no reason to begin anew."""
+    lengths = {(1, 2): 9, (3, 4): 20, (5, 6): 60}
+    counts = (5, 1, 3)
+    params = [
+        SamplingParams(max_tokens=most, n=count, seed=3, ignore_eos=True)
+        for most, count in zip(lengths.values(), counts, strict=True)
+    ]
+    prompts = [list(prompt) for prompt in lengths]
+    llms = (LLM(str(tiny[0]), num_slots=9000, run_ahead=is_ahead) for is_ahead in (False, True))
+    (waiting, _), (ahead, _) = (everything(llm.generate(prompts, params)) for llm in llms)
+    assert ahead == waiting
+    first, second = runs
+    assert 5 <= first <= 12 and 45 <= second <= 60

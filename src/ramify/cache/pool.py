@@ -73,7 +73,7 @@ class NodePool:
         assert node.ref > 0, "only a live node may grow"
         assert end <= len(node.tokens), expected_got("end", f"<= {len(node.tokens)}", end)
         need = end - node.num_slots
-        if need <= 0 or (need == 1 and self._use_next_reserved(node)):
+        if need <= 0 or self._grow_in_line(node, need):
             return
         if need > self.available:
             raise OutOfSlots(need, self.available)
@@ -162,7 +162,7 @@ class NodePool:
         begins, size = iter(lines.begin.tolist()), lines.size
         for node, is_lacking in zip(nodes, lacks_slot, strict=True):
             if not is_lacking:
-                if not self._use_next_reserved(node):
+                if not self._grow_in_line(node, 1):
                     self.ensure(node, len(node.tokens))
                 continue
             assert not node.reserved, f"{node} has room of its own"
@@ -291,21 +291,22 @@ class NodePool:
         self.remove(node)
         return num_slots
 
-    def _use_next_reserved(self, node: Node) -> bool:
-        """Grow by one reserved slot in line with those before, as decoding does step by step."""
+    def _grow_in_line(self, node: Node, need: int) -> bool:
+        """Grow by reserved slots in line with those before, as decoding does; not by the last."""
         if not node.reserved:
             return False
         begin, end = node.reserved[0]
-        if end == begin + 1:
+        middle = begin + need
+        if end <= middle:
             return False
         if not node.extents:
-            node.extents = [Extent(begin, begin + 1)]
+            node.extents = [Extent(begin, middle)]
         elif node.extents[-1].end == begin:
-            node.extents[-1] = Extent(node.extents[-1].begin, begin + 1)
+            node.extents[-1] = Extent(node.extents[-1].begin, middle)
         else:
             return False
-        node.reserved[0] = Extent(begin + 1, end)
-        self.num_reserved -= 1
+        node.reserved[0] = Extent(middle, end)
+        self.num_reserved -= need
         return True
 
     def _use_reservation(self, node: Node, need: int) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -108,7 +107,7 @@ class DecodeLoop:
         self._results = [HostCopy(max_rows, on_gpu=self._on_gpu) for _ in range(MOST_IN_FLIGHT)]
         self._in_flight: deque[HostCopy] = deque()
         self._graphs = StepGraphs(self._step, self._prepare_capture) if use_graphs else None
-        self._num_rows, self._kind = 0, PLAIN
+        self._num_rows, self._num_padded, self._kind = 0, 0, PLAIN
         self._num_sent = -1  # rows of the inputs on the host
         self._turn = 0
         self.wait_s = 0.0
@@ -133,13 +132,14 @@ class DecodeLoop:
         rows = len(batch.token_ids)
         if rows > self.max_rows:
             return False
+        padded = rows if self._graphs is None else padded_rows(rows)
         if self._graphs is not None:
-            self._graphs.capture(padded_rows(rows), kind)
+            self._graphs.capture(padded, kind)
         try:
             self.attention.plan(batch.forest, may_mend=batch.follows)
         except InputError:  # a reserved operator has no room for this forest
             return False
-        self._num_rows, self._kind = rows, kind
+        self._num_rows, self._num_padded, self._kind = rows, padded, kind
         self._send(batch.token_ids, batch.positions, batch.slots)
         return True
 
@@ -181,7 +181,7 @@ class DecodeLoop:
         return len(self._in_flight)
 
     def collect(self) -> DrawnRows[np.ndarray]:
-        """What the oldest step in flight has drawn."""
+        """What the oldest step in flight has drawn, in arrays that stay until the next launch."""
         copy = self._in_flight.popleft()
         begin = time.perf_counter()
         copy.wait()
@@ -196,10 +196,6 @@ class DecodeLoop:
             self._graphs.release()
 
     # ── on the device ────────────────────────────────────────────────────────────────────────────
-    @property
-    def _padded(self) -> int:
-        return self._num_rows if self._graphs is None else padded_rows(self._num_rows)
-
     def _send(self, *columns: np.ndarray) -> None:
         """Fill the inputs by one copy; rows beyond write to the scratch slot and stay there.
 
@@ -220,11 +216,16 @@ class DecodeLoop:
             self._sent.record()
 
     def _run(self) -> Computed:
-        with self.clock or nullcontext():
-            if self._graphs is None:
-                return self._step(self._padded, self._kind)
-            self.num_replays += 1
-            return self._graphs.replay(self._padded, self._kind)
+        if self.clock is None:
+            return self._queue_step()
+        with self.clock:
+            return self._queue_step()
+
+    def _queue_step(self) -> Computed:
+        if self._graphs is None:
+            return self._step(self._num_padded, self._kind)
+        self.num_replays += 1
+        return self._graphs.replay(self._num_padded, self._kind)
 
     @torch.inference_mode()
     def _step(self, rows: int, kind: DrawKind) -> Computed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,15 +40,17 @@ class DrawnSteps:
         self._tokens[at], self._logprobs[at] = drawn.tokens, drawn.logprobs
         if drawn.report is not None:
             self._report(drawn, drawn.report)
-        self.num_steps += 1
+        self.num_steps = at + 1
 
-    def run(self, row: int, begin: int) -> DrawnRun:
-        """What a row has drawn from step `begin` on."""
-        span = slice(begin, self.num_steps)
-        reported = self._reported.get(row, [])[begin:]
-        return DrawnRun(
-            self._tokens[span, row].tolist(), self._logprobs[span, row].tolist(), reported
+    def runs(self, rows: Sequence[int], begins: Sequence[int]) -> Iterator[DrawnRun]:
+        """What each of these rows has drawn from step `begins[i]` on: nearly always the same."""
+        first, end = min(begins, default=0), self.num_steps
+        tokens, logprobs = (
+            array[first:end][:, rows].T.tolist() for array in (self._tokens, self._logprobs)
         )
+        for at, (row, begin) in enumerate(zip(rows, begins, strict=True)):
+            own, reported = slice(begin - first, None), self._reported.get(row, [])[begin:]
+            yield DrawnRun(tokens[at][own], logprobs[at][own], reported)
 
     def _report(self, drawn: DrawnRows[np.ndarray], report: Report[np.ndarray]) -> None:
         """Make a step's objects now, while the device is busy with the next: they take long."""

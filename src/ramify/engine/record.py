@@ -157,8 +157,8 @@ class Recorder:
 
         They are on the task's path already.
         """
-        node, tree, usage = task.request.tree[task.node], task.request.tree, task.request.usage
-        tokens, logprobs = run.tokens, run.logprobs
+        tree, usage = task.request.tree, task.request.usage
+        node, tokens, logprobs = tree[task.node], run.tokens, run.logprobs
         if run.reported:
             node.logprobs = [*(node.logprobs or ()), *run.reported]
         if task.history is not None:
@@ -166,8 +166,10 @@ class Recorder:
         before = len(tokens) - 1
         if before:
             node.token_ids += tokens[:-1]
-            for logprob in logprobs[:-1]:
-                node.cumulative_logprob += logprob
+            total = node.cumulative_logprob
+            for logprob in logprobs[:-1]:  # `sum` of newer Pythons rounds otherwise
+                total += logprob
+            node.cumulative_logprob = total
             node.token_logprobs += logprobs[:-1]
             node.text += task.stream.extend(tokens[:-1])
             tree.generated_tokens += before

@@ -14,10 +14,11 @@ Source: asynchronous scheduling as in NanoFlow (Zhu et al. 2024) and vLLM.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from ramify.core.forest import Forest
 from ramify.engine.batch import StepBatch
 from ramify.engine.charge import BranchCharges
 from ramify.engine.decode_loop import MOST_IN_FLIGHT
@@ -32,9 +33,10 @@ from ramify.engine.sample import SampleRow
 LEAST_STEPS = 4
 """Steps that must be possible: starting costs about as much as one."""
 
+LEAST_ROOM, MOST_ROOM = 256, 1024
+"""Slots a branch gets ahead: the device rests while a new run is made ready."""
 
-LEAST_ROOM, MOST_ROOM = 64, 1024
-"""Slots a branch gets ahead."""
+NO_TOKEN = -1
 
 
 def make_room(tasks: Sequence[Grow], live: LiveTrees) -> None:
@@ -117,27 +119,33 @@ class SteadyDecode:
         self._alive = np.ones(len(tasks), dtype=bool)
         self._watched = np.array([bool(task.params.stop_strings) for task in tasks])
         num_top = [task.params.logprobs for task in tasks]
-        self._drawn = DrawnSteps(max(self.most_steps, 0), num_top)  # of each step that was read
         self._written = [0] * len(tasks)  # tokens that are in the books
         self._num_launched = 0
+        self._look_ahead()
+        self._drawn = DrawnSteps(max(self._most_steps, 0), num_top)  # of each step that was read
 
     # ── whether and how long ─────────────────────────────────────────────────────────────────────
-    @property
-    def most_steps(self) -> int:
-        """Steps that slots and limits allow, counted from the first."""
-        longest = int(self._limits[self._alive].max(initial=0))
-        return min(1 + self._room, longest)
+    def _look_ahead(self) -> None:
+        """Note what follows from which branches are alive: it holds until one of them ends."""
+        limits = self._limits[self._alive]
+        # steps that slots and limits allow, and that of the first limit, counted from the first
+        self._most_steps = min(1 + self._room, int(limits.max(initial=0)))
+        self._next_limit = int(limits.min(initial=self._most_steps))
+        self._is_text_read = bool(self._watched[self._alive].any())
+        self._stops[~self._alive] = NO_TOKEN
 
     @property
     def is_worth_it(self) -> bool:
         """Whether enough steps can follow."""
-        return self.most_steps >= LEAST_STEPS
+        return self._most_steps >= LEAST_STEPS
 
     @property
     def is_current(self) -> bool:
-        """Whether these branches are still all there is to do."""
+        """Whether these branches are still all there is to do, and most of what is computed."""
         alive = [task.id for task, lives in zip(self._tasks, self._alive, strict=True) if lives]
-        return bool(alive) and self._live.tasks.keys() == set(alive)
+        if not alive or 2 * len(alive) < len(self._tasks):  # rows that ended cost what others do
+            return False
+        return self._live.tasks.keys() == set(alive)
 
     # ── one step ─────────────────────────────────────────────────────────────────────────────────
     def start(self) -> bool:
@@ -154,16 +162,19 @@ class SteadyDecode:
         Args:
             is_watched: somebody looks at the trees after every step.
         """
-        if self._num_launched < self.most_steps and self._loop.num_in_flight < MOST_IN_FLIGHT:
-            grown = self._num_launched
-            self._loop.launch(lambda: self._batch.forest.grown(grown))
+        if self._num_launched < self._most_steps and self._loop.num_in_flight < MOST_IN_FLIGHT:
+            self._loop.launch(self._grown)
             self._num_launched += 1
         return self._collect(is_watched=is_watched)
+
+    def _grown(self) -> Forest:
+        """The forest of the step to be launched."""
+        return self._batch.forest.grown(self._num_launched)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is in flight and nothing can follow."""
-        return not self._loop.num_in_flight and self._num_launched >= self.most_steps
+        return not self._loop.num_in_flight and self._num_launched >= self._most_steps
 
     def close(self) -> set[Request]:
         """Read what is in flight and write everything down; returns requests with news."""
@@ -178,8 +189,12 @@ class SteadyDecode:
         """Read a step's tokens; write down those of requests in which a branch ended."""
         drawn = self._loop.collect()
         self._drawn.add(drawn)
-        is_last = self._drawn.num_steps >= self._limits
-        ends = (drawn.tokens[:, None] == self._stops).any(axis=1) | is_last
+        is_looked_at = is_watched or self._is_text_read
+        is_limit = self._drawn.num_steps >= self._next_limit
+        if not (is_looked_at or is_limit or self._may_stop(drawn.tokens)):  # nearly always
+            return set()
+        is_stop = (drawn.tokens[:, None] == self._stops).any(axis=1)
+        ends = is_stop | (self._drawn.num_steps >= self._limits)
         due = self._alive & (ends | self._watched | is_watched)
         if not due.any():
             return set()
@@ -187,8 +202,15 @@ class SteadyDecode:
         self._write(_rows(due))
         ended = {self._tasks[row].request for row in _rows(before & ~self._alive)}
         if ended:
-            self._write(row for row in _rows(self._alive) if self._tasks[row].request in ended)
+            alive = _rows(self._alive)
+            self._write([row for row in alive if self._tasks[row].request in ended])
+            self._look_ahead()
         return ended
+
+    def _may_stop(self, tokens: np.ndarray) -> bool:
+        """Whether one of a step's tokens [rows] ends its row."""
+        stops = self._stops
+        return bool(stops.size and np.count_nonzero(tokens[:, None] == stops))
 
     def _drop_forgotten(self) -> None:
         """Branches that were pruned or whose request ended have no books any more."""
@@ -197,15 +219,14 @@ class SteadyDecode:
                 self._alive[row] = False
 
     # ── the books ────────────────────────────────────────────────────────────────────────────────
-    def _write(self, rows: Iterable[int]) -> None:
+    def _write(self, rows: Sequence[int]) -> None:
         """Write rows' tokens into cache and trees; a row that ends with them is alive no more."""
         end = self._drawn.num_steps
-        for row in rows:
-            begin = self._written[row]
-            if begin == end:
-                continue
+        behind = [row for row in rows if self._written[row] < end]
+        begins = [self._written[row] for row in behind]
+        runs = self._drawn.runs(behind, begins)
+        for row, begin, run in zip(behind, begins, runs, strict=True):
             task = self._tasks[row]
-            run = self._drawn.run(row, begin)
             self._note_slots(row, run.tokens, end)
             self._charges.charge(task.request, row, begin, end)
             self._written[row] = end
@@ -228,8 +249,8 @@ def _rows(mask: np.ndarray) -> list[int]:
 
 
 def _stop_table(stops: Sequence[Sequence[int]]) -> np.ndarray:
-    """[rows, most] int64, the tokens that end each row; -1 is none."""
-    table = np.full((len(stops), max(map(len, stops))), -1, dtype=np.int64)
+    """[rows, most] int64, the tokens that end each row."""
+    table = np.full((len(stops), max(map(len, stops))), NO_TOKEN, dtype=np.int64)
     for row, tokens in enumerate(stops):
         table[row, : len(tokens)] = tokens
     return table
