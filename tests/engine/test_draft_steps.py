@@ -119,6 +119,17 @@ def submit(llm: LLM, params: SamplingParams, prompts: Sequence[list[int]]) -> li
     return [llm.engine.submit(Sample(params), p, seed=i) for i, p in enumerate(prompts)]
 
 
+def under_way(
+    model: Path, paths: Sequence[Sequence[int]], taken: Sequence[int]
+) -> tuple[LLM, list[Request]]:
+    """Greedy requests in the middle of a run of steps ahead of the books."""
+    llm = open_llm(model, Guessing(paths))
+    requests = submit(llm, PARAMS["greedy"], PROMPTS)
+    while len(taken) < 3:
+        llm.engine.step()
+    return llm, requests
+
+
 def finish(llm: LLM, requests: Sequence[Request]) -> list[tuple[object, ...]]:
     """All that a user can see of the requests, once they are over."""
     while not all(request.is_done for request in requests):
@@ -247,10 +258,7 @@ def test_a_launch_that_fails_loses_nothing(
     model: Path, taken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted, paths = plain(model, PARAMS["greedy"])
-    llm = open_llm(model, Guessing(paths))
-    requests = submit(llm, PARAMS["greedy"], PROMPTS)
-    while len(taken) < 3:
-        llm.engine.step()
+    llm, requests = under_way(model, paths, taken)
     draw: Callable[..., bool] = llm.engine.executor.draw
 
     def broken(*_: object) -> bool:
@@ -268,10 +276,7 @@ def test_books_that_fail_lose_no_slot(
     model: Path, taken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted, paths = plain(model, PARAMS["greedy"])
-    llm = open_llm(model, Guessing(paths))
-    requests = submit(llm, PARAMS["greedy"], PROMPTS)
-    while len(taken) < 3:
-        llm.engine.step()
+    llm, requests = under_way(model, paths, taken)
 
     def broken(*_: object) -> None:
         raise KeyboardInterrupt

@@ -377,9 +377,16 @@ class Engine:
         tasks = draft_tasks(self.live, ready)
         if tasks is None:
             return False
-        rest = tasks, self._clock, self._fail
         self._drafts = DraftSteps(
-            self.live, self._recorder, self.executor, speculator, batch, ready, *rest
+            self.live,
+            self._recorder,
+            self.executor,
+            speculator,
+            batch,
+            ready,
+            tasks,
+            self._clock,
+            self._fail,
         )
         return True
 
